@@ -1,0 +1,2 @@
+//! A tentacle_client work-alike.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Buffer node.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Certificates.
+fn main() {}

@@ -1,0 +1,3 @@
+//! The protocols of Tidegate as pure state machines.
+#![no_std]
+extern crate alloc;
