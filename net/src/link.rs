@@ -1,0 +1,236 @@
+//! The one loop that drives a protocol machine over a stream.
+//!
+//! Constraints, before the design:
+//! - An idle link holds no buffer: reads go into the stack of the polling thread, what a machine has not used yet
+//!   waits in a `Vec` that is freed as soon as it is empty and nothing more arrives.
+//! - Output is collected by the machine and written when the link would otherwise wait, so that a reply and the
+//!   body behind it share a write.
+//! - A machine that waits for its owner is not fed: nothing is read, so the peer feels the back-pressure.
+//! - Every wait ends: reading at the machine's deadline, writing when the peer takes nothing for a whole timeout.
+//! - Dropping the future of [`Link::next`] or [`Link::flush`] loses nothing.
+
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tidegate_proto::{Close, Machine, Time};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::tls;
+
+/// How much is read at once, on the stack: a whole TLS record. More waits in the socket.
+const READ_MAX: usize = 16 * 1024;
+
+/// A machine whose deadline has passed is called again this much later if it did nothing about it, so that a
+/// deadline that stays in the past cannot spin.
+const NUDGE_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long and how much [`Link::shutdown`] reads, unused, after its own end of output: closing a socket with
+/// unread input would destroy the last reply on its way to the peer. Beyond it the socket is closed anyway.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// A protocol machine and the stream it talks over.
+#[derive(Debug)]
+pub struct Link<S, M> {
+    stream: S,
+    machine: M,
+    write_timeout: Duration,
+    origin: Instant,
+    /// Bytes read, and where in them the machine stands. The last event's body, if any, is before `used`.
+    input: Vec<u8>,
+    body: usize,
+    used: usize,
+    ended: bool,
+    nudged: Option<Time>,
+}
+
+/// Why a link gives no more events.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The machine ended the connection.
+    #[error("{0}")]
+    Closed(Close),
+    /// The stream failed.
+    #[error("{}", tls::explain(.0))]
+    Io(#[source] io::Error),
+    /// The peer took no output for the whole write timeout.
+    #[error("the peer stopped reading")]
+    Stalled,
+}
+
+impl<S, M> Link<S, M>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    M: Machine,
+{
+    /// Joins a machine to a stream. The link's clock starts now at zero: make the machine with `Time::ZERO`.
+    pub fn new(stream: S, machine: M, write_timeout: Duration) -> Self {
+        Self {
+            stream,
+            machine,
+            write_timeout,
+            origin: Instant::now(),
+            input: Vec::new(),
+            body: 0,
+            used: 0,
+            ended: false,
+            nudged: None,
+        }
+    }
+
+    /// The machine, to answer its events.
+    pub fn machine(&mut self) -> &mut M {
+        &mut self.machine
+    }
+
+    /// The stream, to ask who is at its other end.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// The time on the link's clock, for calls to the machine.
+    pub fn now(&self) -> Time {
+        self.origin.elapsed()
+    }
+
+    /// The body bytes of the last event.
+    pub fn chunk(&self) -> &[u8] {
+        self.input.get(self.body..self.used).unwrap_or_default()
+    }
+
+    /// The machine's next event. Writes what the machine has to say before it waits.
+    pub async fn next(&mut self) -> Result<M::Event, LinkError> {
+        self.drop_used();
+        loop {
+            if let Some(event) = self.step()? {
+                return Ok(event);
+            }
+            self.flush().await?;
+            self.wait().await?;
+        }
+    }
+
+    /// Writes all output, and waits until the stream has taken it.
+    pub async fn flush(&mut self) -> Result<(), LinkError> {
+        while !self.machine.output().is_empty() {
+            let patience = self.write_timeout;
+            timeout(patience, poll_fn(|cx| self.poll_write(cx))).await.map_err(|_| LinkError::Stalled)??;
+        }
+        let flushed = timeout(self.write_timeout, self.stream.flush());
+        flushed.await.map_err(|_| LinkError::Stalled)?.map_err(LinkError::Io)
+    }
+
+    /// Ends the connection in an orderly way, within a bounded time: writes what is left, says so to a TLS peer, and
+    /// lets the peer read it before the socket closes.
+    pub async fn shutdown(mut self) {
+        if self.flush().await.is_err() {
+            return;
+        }
+        let closed = timeout(self.write_timeout, self.stream.shutdown()).await;
+        if !self.ended && matches!(closed, Ok(Ok(()))) {
+            linger(&mut self.stream).await;
+        }
+    }
+
+    /// Offers the machine what there is. It is called even if there is nothing: an event may be due.
+    fn step(&mut self) -> Result<Option<M::Event>, LinkError> {
+        let now = self.now();
+        let step = self.machine.step(&self.input[self.used..], now).map_err(LinkError::Closed)?;
+        self.body = self.used;
+        self.used += step.used;
+        if step.event.is_none() && self.ended && self.used == self.input.len() {
+            return Ok(self.machine.end_of_input(now).map_err(LinkError::Closed)?.event);
+        }
+        Ok(step.event)
+    }
+
+    /// Waits for input, if the machine wants any, or for its deadline.
+    async fn wait(&mut self) -> Result<(), LinkError> {
+        let deadline = self.machine.deadline().map(|deadline| match self.nudged {
+            Some(nudged) => deadline.max(nudged + NUDGE_PAUSE),
+            None => deadline,
+        });
+        let wake = deadline.map(|deadline| self.origin + deadline);
+        let deaf = self.ended || self.machine.blocked();
+        let input = poll_fn(|cx| if deaf { Poll::Pending } else { self.poll_read(cx) });
+        let read = match wake {
+            Some(wake) => timeout_at(wake, input).await.ok(),
+            None => Some(input.await),
+        };
+        self.nudged = if read.is_none() { Some(self.now()) } else { None };
+        read.unwrap_or(Ok(())).map_err(LinkError::Io)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.drop_used();
+        let mut stack = [MaybeUninit::<u8>::uninit(); READ_MAX];
+        let mut buffer = ReadBuf::uninit(&mut stack);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            Poll::Pending => {
+                self.free_buffers();
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(())) => {}
+            // A TLS peer that closes without saying so (Perl does). Sizes are announced, so the machine sees a cut.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+        }
+        self.ended = buffer.filled().is_empty();
+        self.input.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    /// One write that makes progress.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        let output = self.machine.output();
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, output)).map_err(LinkError::Io)?;
+        if written == 0 {
+            return Poll::Ready(Err(LinkError::Io(io::ErrorKind::WriteZero.into())));
+        }
+        output.drain(..written);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Forgets what the machine has used, and with it the last event's body.
+    fn drop_used(&mut self) {
+        if self.used == self.input.len() {
+            self.input.clear();
+            self.used = 0;
+        }
+        self.body = self.used;
+    }
+
+    /// Gives memory back before a wait of unknown length.
+    fn free_buffers(&mut self) {
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        }
+        let output = self.machine.output();
+        if output.is_empty() {
+            *output = Vec::new();
+        }
+    }
+}
+
+/// Reads what the peer still sends until it closes too.
+pub(crate) async fn linger<S: AsyncRead + Unpin>(stream: &mut S) {
+    let mut left = LINGER_BYTES;
+    let drained = poll_fn(|cx| {
+        loop {
+            let mut stack = [MaybeUninit::<u8>::uninit(); READ_MAX];
+            let mut buffer = ReadBuf::uninit(&mut stack);
+            let read = ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer));
+            left = left.saturating_sub(buffer.filled().len());
+            if read.is_err() || buffer.filled().is_empty() || left == 0 {
+                return Poll::Ready(());
+            }
+        }
+    });
+    // Waiting for an end that does not come is what the time is for.
+    let _ = timeout(LINGER, drained).await;
+}
