@@ -1,0 +1,112 @@
+//! Certificates: what `tidegate-certs` issues, and bad ones that it would not.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use tempfile::TempDir;
+
+use crate::binary;
+
+/// An authority in a temporary directory.
+#[derive(Debug)]
+pub struct Authority {
+    directory: TempDir,
+}
+
+/// A certificate and its key, as files.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+impl Authority {
+    /// `tidegate-certs init`.
+    pub fn new() -> Authority {
+        let authority = Authority { directory: tempfile::tempdir().expect("a temporary directory") };
+        authority.certs(&["init"], &[]);
+        authority
+    }
+
+    /// The authority's certificate.
+    pub fn certificate(&self) -> PathBuf {
+        self.path().join("ca.pem")
+    }
+
+    /// A node that is reached at these addresses.
+    pub fn node(&self, name: &str, addresses: &[Ipv4Addr]) -> Pair {
+        let addresses: Vec<String> =
+            addresses.iter().flat_map(|ip| ["--ip".into(), ip.to_string()]).collect();
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        self.issue("node", name, &addresses)
+    }
+
+    /// A sync server.
+    pub fn server(&self, name: &str) -> Pair {
+        self.issue("server", name, &[])
+    }
+
+    /// An agent.
+    pub fn agent(&self, name: &str) -> Pair {
+        self.issue("agent", name, &[])
+    }
+
+    /// A client certificate with any identity (or none) that ran out yesterday (or not), signed by this authority.
+    pub fn client(&self, file: &str, identity: Option<&str>, expired: bool) -> Pair {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, file);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        if let Some(identity) = identity {
+            let uri = identity.try_into().expect("an identity is ASCII");
+            params.subject_alt_names = vec![SanType::URI(uri)];
+        }
+        let day = Duration::from_secs(24 * 60 * 60);
+        let now = time::OffsetDateTime::now_utc();
+        params.not_before = now - 3 * day;
+        params.not_after = if expired { now - day } else { now + day };
+
+        let read = |name: &str| std::fs::read_to_string(self.path().join(name)).expect("init wrote it");
+        let authority_key = KeyPair::from_pem(&read("ca.key")).expect("init wrote a key");
+        let issuer =
+            Issuer::from_ca_cert_pem(&read("ca.pem"), authority_key).expect("init wrote an authority");
+        let key = KeyPair::generate().expect("keys can be made");
+        let certificate = params.signed_by(&key, &issuer).expect("the authority signs");
+        let pair = self.pair(file);
+        std::fs::write(&pair.certificate, certificate.pem()).expect("the directory is ours");
+        std::fs::write(&pair.key, key.serialize_pem()).expect("the directory is ours");
+        pair
+    }
+
+    fn issue(&self, role: &str, name: &str, options: &[&str]) -> Pair {
+        self.certs(&["issue"], &[&[role, name], options].concat());
+        self.pair(&format!("{role}-{name}"))
+    }
+
+    fn pair(&self, stem: &str) -> Pair {
+        let file = |extension| self.path().join(format!("{stem}.{extension}"));
+        Pair { certificate: file("pem"), key: file("key") }
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn certs(&self, command: &[&str], arguments: &[&str]) {
+        let mut run = Command::new(binary::workspace("tidegate-certs"));
+        run.args(command).arg("--dir").arg(self.path()).args(arguments);
+        let output = run.output().expect("tidegate-certs starts");
+        assert!(output.status.success(), "{run:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Authority {
+        Authority::new()
+    }
+}

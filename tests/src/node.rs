@@ -1,0 +1,124 @@
+//! A buffer node as a process, with its configuration and storage in a temporary directory.
+
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::certificates::Authority;
+use crate::process::Process;
+use crate::{address, binary, sender, until};
+
+/// A buffer node.
+#[derive(Debug)]
+pub struct Node {
+    address: SocketAddr,
+    directory: TempDir,
+    environment: Vec<(String, String)>,
+    process: Option<Process>,
+}
+
+impl Node {
+    /// Starts a node whose certificate comes from `authority`; `settings` is TOML put before its tables.
+    pub fn start(authority: &Authority, settings: &str) -> Node {
+        let address = address::unused_socket();
+        let pair =
+            authority.node(&format!("node-{}", address.ip()).replace('.', "-"), &[sender::ipv4(address)]);
+        let mut text = String::new();
+        let path = |path: &Path| path.display().to_string();
+        writeln!(text, "ssl_cert = {:?}", path(&pair.certificate)).expect("a String takes text");
+        writeln!(text, "ssl_key = {:?}", path(&pair.key)).expect("a String takes text");
+        writeln!(text, "ssl_ca = {:?}", path(&authority.certificate())).expect("a String takes text");
+        Node::launch(address, &format!("{text}{settings}"))
+    }
+
+    /// Starts a node without TLS.
+    pub fn start_plain(settings: &str) -> Node {
+        Node::launch(address::unused_socket(), &format!("accept = [\"plain\"]\n{settings}"))
+    }
+
+    fn launch(address: SocketAddr, settings: &str) -> Node {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let storage = directory.path().join("storage");
+        std::fs::create_dir(&storage).expect("the directory is ours");
+        let (ip, port) = (address.ip(), address.port());
+        let text = format!("addresses = [\"{ip}\"]\nport = {port}\ndirectory = {storage:?}\n{settings}\n");
+        std::fs::write(directory.path().join("node.toml"), text).expect("the directory is ours");
+        let mut node = Node { address, directory, environment: Vec::new(), process: None };
+        node.restart();
+        node
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its storage root.
+    pub fn storage(&self) -> PathBuf {
+        self.directory.path().join("storage")
+    }
+
+    /// The packages it holds, as files.
+    pub fn packages(&self) -> Vec<PathBuf> {
+        let ready = self.storage().join("spool/ready");
+        let entries =
+            std::fs::read_dir(ready).map(|entries| entries.map(|entry| entry.expect("readable").path()));
+        entries.map(Iterator::collect).unwrap_or_default()
+    }
+
+    /// Every plain file below its storage root, relative, without what a running spool keeps for itself.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        collect(&self.storage(), Path::new(""), &mut found);
+        found.retain(|path| !path.starts_with("spool/seen") && path != Path::new("spool/lock"));
+        found.sort();
+        found
+    }
+
+    /// The running process.
+    ///
+    /// # Panics
+    /// When it was killed and not restarted.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the node runs")
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it (again) on the same address and storage, and waits until it listens.
+    pub fn restart(&mut self) {
+        self.process = None;
+        let mut process = Process::start("buffer node", &mut self.command());
+        until::holds("the node listens", || {
+            assert!(!process.has_ended(), "the node ended: {}", process.log());
+            TcpStream::connect(self.address).is_ok()
+        });
+        self.process = Some(process);
+    }
+
+    /// How it is started, for tests that start it a second time or otherwise.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(binary::workspace("tidegate-buffer-node"));
+        command.arg("run").arg("--config").arg(self.directory.path().join("node.toml"));
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        command
+    }
+}
+
+fn collect(root: &Path, below: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(root.join(below)).expect("the storage is ours") {
+        let entry = entry.expect("readable");
+        let path = below.join(entry.file_name());
+        if entry.file_type().expect("readable").is_dir() {
+            collect(root, &path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The judge: what was acknowledged must arrive once, whole, and nothing else may.
+//!
+//! Every file of a test has bytes of its own, so a digest tells which file an arrival is. A file that was offered but
+//! never acknowledged may arrive once or not at all: its sender will offer it again, or has given it up.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use regex::Regex;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+/// SHA-256 of a file.
+pub type Digest = [u8; 32];
+
+/// SHA-256.
+pub fn digest(bytes: &[u8]) -> Digest {
+    Sha256::digest(bytes).into()
+}
+
+/// What senders did.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    offered: Mutex<HashMap<Digest, Offered>>,
+}
+
+#[derive(Debug, Clone)]
+struct Offered {
+    name: String,
+    acknowledged: bool,
+}
+
+/// A file that came out at the pipeline's end.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// Its name there.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What the pipeline takes for the time of the data.
+    pub modified: SystemTime,
+}
+
+/// What is wrong, in words. Empty: nothing.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Acknowledged, and not there.
+    pub lost: Vec<String>,
+    /// There more than once.
+    pub doubled: Vec<String>,
+    /// There, and nobody sent those bytes (or not by that name).
+    pub strange: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether everything is as it must be.
+    pub fn is_clean(&self) -> bool {
+        *self == Verdict::default()
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lost {:?}, doubled {:?}, strange {:?}", self.lost, self.doubled, self.strange)
+    }
+}
+
+impl Oracle {
+    /// A sender is about to offer this file.
+    pub fn offer(&self, name: &str, bytes: &[u8]) {
+        let offered = Offered { name: name.to_owned(), acknowledged: false };
+        self.lock().entry(digest(bytes)).or_insert(offered);
+    }
+
+    /// The sender heard the final `OK`.
+    ///
+    /// # Panics
+    /// When it was never offered.
+    pub fn acknowledge(&self, bytes: &[u8]) {
+        self.lock().get_mut(&digest(bytes)).expect("offered before it is acknowledged").acknowledged = true;
+    }
+
+    /// A file that is already safely at its site.
+    pub fn expect(&self, name: &str, bytes: &[u8]) {
+        self.offer(name, bytes);
+        self.acknowledge(bytes);
+    }
+
+    /// How many files are acknowledged.
+    pub fn acknowledged(&self) -> usize {
+        self.lock().values().filter(|offered| offered.acknowledged).count()
+    }
+
+    /// Whether every acknowledged file is among the arrivals.
+    pub fn is_complete(&self, arrivals: &[Arrival]) -> bool {
+        self.judge(arrivals).lost.is_empty()
+    }
+
+    /// Compares.
+    pub fn judge(&self, arrivals: &[Arrival]) -> Verdict {
+        let offered = self.lock();
+        let mut verdict = Verdict::default();
+        let mut seen: HashMap<Digest, u32> = HashMap::new();
+        for arrival in arrivals {
+            let digest = digest(&arrival.bytes);
+            match offered.get(&digest) {
+                Some(known) if agent_of(&known.name) == agent_of(&arrival.name) => {}
+                Some(known) => verdict.strange.push(format!("{} came as {}", known.name, arrival.name)),
+                None => verdict.strange.push(format!("{} ({} bytes)", arrival.name, arrival.bytes.len())),
+            }
+            let times = seen.entry(digest).or_default();
+            *times += 1;
+            if *times == 2 {
+                verdict.doubled.push(arrival.name.clone());
+            }
+        }
+        let lost =
+            offered.iter().filter(|(digest, offered)| offered.acknowledged && !seen.contains_key(*digest));
+        verdict.lost = lost.map(|(_, offered)| offered.name.clone()).collect();
+        verdict.lost.sort();
+        verdict
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Offered>> {
+        self.offered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the data server takes for the agent: the name without its number. It must survive the journey.
+fn agent_of(name: &str) -> &str {
+    let stem = name.strip_suffix(".data").unwrap_or(name);
+    stem.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches(['.', '_'])
+}
+
+/// The directory a data server reads, and the data server: it takes every file that matches, in its order.
+#[derive(Debug)]
+pub struct Pipeline {
+    directory: TempDir,
+    pattern: Regex,
+    taken: Mutex<Vec<Arrival>>,
+}
+
+impl Pipeline {
+    /// An empty one.
+    pub fn new() -> Pipeline {
+        let pattern = Regex::new(r"^.*[._]\d+\.data$").expect("the data server's own pattern");
+        Pipeline {
+            directory: tempfile::tempdir().expect("a temporary directory"),
+            pattern,
+            taken: Mutex::default(),
+        }
+    }
+
+    /// The central's `incomingdir`.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What the data server would read now, in its order: by modification time, then name.
+    pub fn waiting(&self) -> Vec<Arrival> {
+        let mut arrivals: Vec<Arrival> = self.matching().iter().filter_map(|path| read(path)).collect();
+        arrivals.sort_by(|a, b| (a.modified, &a.name).cmp(&(b.modified, &b.name)));
+        arrivals
+    }
+
+    /// Reads and removes what waits, as the data server does, and gives all it ever took. Files that are not waiting any
+    /// more were processed long ago when a careless central delivers them again.
+    pub fn consume(&self) -> Vec<Arrival> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        for arrival in self.waiting() {
+            std::fs::remove_file(self.directory().join(&arrival.name)).expect("only the consumer removes");
+            taken.push(arrival);
+        }
+        taken.clone()
+    }
+
+    /// Whether a file of that name waits.
+    pub fn holds(&self, name: &str) -> bool {
+        self.directory().join(name).is_file()
+    }
+
+    fn matching(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.directory()).expect("the directory is ours");
+        let paths = entries.map(|entry| entry.expect("readable").path());
+        paths
+            .filter(|path| self.pattern.is_match(&path.file_name().expect("an entry").to_string_lossy()))
+            .collect()
+    }
+}
+
+impl Default for Pipeline {
+    fn default() -> Pipeline {
+        Pipeline::new()
+    }
+}
+
+fn read(path: &Path) -> Option<Arrival> {
+    let modified = path.metadata().ok()?.modified().expect("Linux tells it");
+    let name = path.file_name().expect("an entry").to_string_lossy().into_owned();
+    Some(Arrival { name, bytes: std::fs::read(path).ok()?, modified })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(name: &str, bytes: &[u8]) -> Arrival {
+        Arrival { name: name.into(), bytes: bytes.into(), modified: SystemTime::UNIX_EPOCH }
+    }
+
+    #[test]
+    fn each_fault_is_told_apart() {
+        let oracle = Oracle::default();
+        oracle.expect("a.1.data", b"one");
+        oracle.expect("b.1.data", b"two");
+        oracle.offer("c.1.data", b"three");
+        assert_eq!(oracle.judge(&[]).lost, ["a.1.data", "b.1.data"]);
+
+        let one = arrival("a.1.data", b"one");
+        let two = arrival("b.10000000001.data", b"two");
+        assert!(oracle.judge(&[one.clone(), two.clone()]).is_clean());
+        assert_eq!(oracle.judge(&[one.clone(), one.clone(), two.clone()]).doubled, ["a.1.data"]);
+        assert_eq!(oracle.judge(&[one.clone(), two, arrival("c.1.data", b"thr")]).strange.len(), 1);
+        assert_eq!(oracle.judge(&[one, arrival("other.1.data", b"two")]).strange.len(), 1);
+    }
+
+    #[test]
+    fn the_consumer_takes_only_what_the_data_server_would() {
+        let pipeline = Pipeline::new();
+        for name in ["a.1.data", ".tmp-a.1.part", "a.1.data.staged"] {
+            std::fs::write(pipeline.directory().join(name), name).expect("the directory is ours");
+        }
+        assert_eq!(pipeline.consume().len(), 1);
+        assert!(!pipeline.holds("a.1.data"));
+        assert!(pipeline.holds("a.1.data.staged"));
+        assert_eq!(pipeline.consume().len(), 1, "what was taken is remembered");
+    }
+}

@@ -1,0 +1,66 @@
+//! Everything random in the tests, from one number that a failure prints.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+/// A small generator (SplitMix64): repeatable, good enough to choose faults, of no cryptographic use.
+#[derive(Debug, Clone)]
+pub struct Seed(u64);
+
+impl Seed {
+    /// `TIDEGATE_SEED`, or one from the clock.
+    pub fn from_environment() -> Seed {
+        let chosen = match std::env::var("TIDEGATE_SEED") {
+            Ok(text) => text.parse().expect("TIDEGATE_SEED is a number"),
+            Err(_) => {
+                static CALLS: AtomicU64 = AtomicU64::new(0);
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+                now.as_micros() as u64 % 1_000_000_000 + CALLS.fetch_add(1, Ordering::Relaxed)
+            }
+        };
+        // Shown only when the test fails.
+        eprintln!("seed: repeat with TIDEGATE_SEED={chosen}");
+        Seed(chosen)
+    }
+
+    /// A generator of its own for one run, so that each run can be repeated alone.
+    pub fn run(&self, index: u64) -> Seed {
+        let mut seed = Seed(self.0 ^ index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        seed.number();
+        seed
+    }
+
+    /// The next 64 bits.
+    pub fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.number() % bound
+    }
+
+    /// One of them.
+    pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[self.below(choices.len() as u64) as usize]
+    }
+
+    /// True once in `n`.
+    pub fn once_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    /// Random bytes.
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.number() as u8).collect()
+    }
+}
+
+/// How many runs a seeded test makes: `TIDEGATE_RUNS`, or `usual`.
+pub fn runs(usual: u64) -> u64 {
+    std::env::var("TIDEGATE_RUNS").map_or(usual, |text| text.parse().expect("TIDEGATE_RUNS is a number"))
+}
