@@ -76,6 +76,9 @@ pub enum Close {
         /// The bytes that did not come.
         missing: u64,
     },
+    /// Bytes where nothing was asked.
+    #[error("the peer sent bytes that were not asked for")]
+    Unasked,
     /// A line that is no reply to what was asked.
     #[error("\"{}\" is no answer to {request}", Escaped(line))]
     UnexpectedReply {

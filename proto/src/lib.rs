@@ -20,15 +20,19 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod body;
 mod close;
 mod command;
 mod initiator;
 pub mod limits;
+mod line;
 mod machine;
 mod name;
 mod password;
+mod pull;
 mod reply;
 mod responder;
+mod send;
 
 pub use body::BodyRate;
 pub use close::Close;
@@ -39,5 +43,3 @@ pub use name::{Escaped, InvalidName, Name};
 pub use password::PassDigest;
 pub use reply::{Reason, Refusal};
 pub use responder::{Responder, ResponderEvent, ResponderSettings};
-
-mod body;

@@ -4,11 +4,12 @@
 //! [`step`](Machine::step) with what it has read and not yet seen used, hand the event to the owner; without an
 //! event, and unless the machine is [`blocked`](Machine::blocked), wait for more input or the
 //! [`deadline`](Machine::deadline). `step` is always worth a call before waiting, also with nothing to give: an event
-//! may be due that needs no further byte.
+//! may be due that needs no further byte. And at a deadline input that has already arrived counts: a driver looks for
+//! it before it calls `step` with nothing.
 
 use alloc::vec::Vec;
 
-use crate::Close;
+use crate::{Close, limits::LINE_MAX};
 
 /// A moment, as the time since an origin that the driver chose. This crate never reads a clock.
 pub type Time = core::time::Duration;
@@ -31,6 +32,26 @@ impl<E> Step<E> {
     /// The machine took `used` bytes and has something to say.
     pub(crate) fn event(used: usize, event: E) -> Self {
         Step { used, event: Some(event) }
+    }
+
+    /// The machine took `used` bytes and waits for more of them, but not beyond `by`.
+    pub(crate) fn waiting(used: usize, now: Time, by: Time, late: Close) -> Result<Self, Close> {
+        if now < by { Ok(Step::quiet(used)) } else { Err(late) }
+    }
+}
+
+/// The deadline of a machine that has something to say without any further input.
+pub(crate) const AT_ONCE: Time = Time::ZERO;
+
+/// An owner answered what was not asked: its bug. Nothing is sent, for the peer waits for something else.
+pub(crate) fn out_of_turn(call: &str) {
+    debug_assert!(false, "{call} was called out of turn");
+}
+
+/// Gives back the room that a body took in the output, once it is written: thousands of connections are idle.
+pub(crate) fn slim(out: &mut Vec<u8>) {
+    if out.is_empty() && out.capacity() > LINE_MAX {
+        *out = Vec::new();
     }
 }
 

@@ -1,8 +1,37 @@
 //! The end that listens: a buffer node, towards agents and pullers.
+//!
+//! ```text
+//!           ┌──────────────── refused by the machine ───────────────┐
+//!           ▼                                                       │
+//!        Command ──line──▶ QUIT ──▶ Over                            │
+//!         ▲ ▲ ▲            PASS ──▶ (checked once, first) ──────────┤
+//!         │ │ │            SEND, ZSEND ─────────▶ Accept ─┐         │
+//!         │ │ └────────────────────────────────────over───┘         │
+//!         │ │              RECV, ZRECV, LS, MV ─▶ Serve ──┐         │
+//!         │ └──────────────────────────────────────over───┤         │
+//!         │                                        MV body served   │
+//!         │                                               ▼         │
+//!         └──── released ◀── Held ◀── next command ── Moved         │
+//! ```
+//!
+//! [`Accept`] and [`Serve`] are the states inside a command, one file each; here are the line reader, the password
+//! gate and what stands between commands. Deleting after a `MV` needs proof that the body was read, and the only one
+//! that Tentacle has is the next command on the same connection: it is parsed, held back until the owner has deleted
+//! the file, and only then obeyed. A peer that sends it ahead of its reading gives that proof all the same.
 
 use alloc::vec::Vec;
+use core::mem;
 
-use crate::{BodyRate, Close, Machine, Name, Packing, PassDigest, Reason, Step, Time, Verb, limits};
+use crate::{
+    BodyRate, Close, Machine, Name, Packing, PassDigest, Reason, Step, Time, Verb,
+    command::Command,
+    limits,
+    line::LineReader,
+    machine::{AT_ONCE, out_of_turn, slim},
+    pull::serve::Serve,
+    reply::Reply,
+    send::accept::Accept,
+};
 
 /// What a listening end insists on.
 #[derive(Clone, Debug)]
@@ -82,65 +111,243 @@ pub enum ResponderEvent {
 /// A listening end.
 #[derive(Debug)]
 pub struct Responder {
+    settings: ResponderSettings,
+    /// Whether the password was given, or none is needed.
+    admitted: bool,
+    lines: LineReader,
     out: Vec<u8>,
+    turn: Turn,
+}
+
+/// Whose turn it is, and for what.
+#[derive(Debug)]
+enum Turn {
+    /// The peer is to give a command by then. `moved`: it has been given a file to be deleted.
+    Command {
+        by: Time,
+        moved: bool,
+    },
+    /// The owner is to delete the file that the peer has moved; the peer's next command waits.
+    Held(Command),
+    /// The owner has deleted the file: the command that waited is obeyed.
+    Resumed(Command),
+    Accept(Accept),
+    Serve(Serve),
+    Over,
 }
 
 impl Responder {
     /// A session that begins now.
-    pub fn new(_settings: ResponderSettings, _now: Time) -> Self {
-        unimplemented!()
+    pub fn new(settings: ResponderSettings, now: Time) -> Self {
+        let turn = Turn::Command { by: now.saturating_add(settings.idle), moved: false };
+        let admitted = settings.password.is_none();
+        Responder { settings, admitted, lines: LineReader::default(), out: Vec::new(), turn }
     }
 
     /// Takes the offered file: after [`ResponderEvent::Offer`].
-    pub fn accept(&mut self, _now: Time) {
-        unimplemented!()
+    pub fn accept(&mut self, now: Time) {
+        match &mut self.turn {
+            Turn::Accept(accept) => accept.accept(self.settings.body_rate, &mut self.out, now),
+            _ => out_of_turn("accept"),
+        }
     }
 
-    /// Says `… ERR`: after any event that asks for an answer.
-    pub fn refuse(&mut self, _reason: Reason, _now: Time) {
-        unimplemented!()
+    /// Says `… ERR`: after any event that leaves this choice.
+    pub fn refuse(&mut self, reason: Reason, now: Time) {
+        match &mut self.turn {
+            Turn::Accept(accept) => accept.refuse(reason, &mut self.out),
+            Turn::Serve(serve) => serve.refuse(reason, &mut self.out),
+            _ => out_of_turn("refuse"),
+        }
+        self.go_on(now);
     }
 
     /// Says the final `… OK`: after [`ResponderEvent::BodyEnd`], when the file is durable.
-    pub fn confirm(&mut self, _now: Time) {
-        unimplemented!()
+    pub fn confirm(&mut self, now: Time) {
+        match &mut self.turn {
+            Turn::Accept(accept) => accept.confirm(&mut self.out),
+            _ => out_of_turn("confirm"),
+        }
+        self.go_on(now);
     }
 
     /// Says `… SIZE`: after [`ResponderEvent::Fetch`], [`List`](ResponderEvent::List) or
     /// [`Move`](ResponderEvent::Move).
-    pub fn announce(&mut self, _size: u64, _now: Time) {
-        unimplemented!()
+    pub fn announce(&mut self, size: u64, now: Time) {
+        let by = self.idle_from(now);
+        match &mut self.turn {
+            Turn::Serve(serve) => serve.announce(size, by, &mut self.out),
+            _ => out_of_turn("announce"),
+        }
     }
 
     /// Sends the next bytes of the announced body: after [`ResponderEvent::Proceed`].
-    pub fn write_body(&mut self, _bytes: &[u8], _now: Time) {
-        unimplemented!()
+    pub fn write_body(&mut self, bytes: &[u8], now: Time) {
+        match &mut self.turn {
+            Turn::Serve(serve) => serve.write_body(bytes, &mut self.out),
+            _ => out_of_turn("write_body"),
+        }
+        self.go_on(now);
     }
 
     /// Goes on with the command that followed a `MV`: after [`ResponderEvent::Released`].
     pub fn released(&mut self, _now: Time) {
-        unimplemented!()
+        match mem::replace(&mut self.turn, Turn::Over) {
+            Turn::Held(command) => self.turn = Turn::Resumed(command),
+            turn => {
+                self.turn = turn;
+                out_of_turn("released");
+            }
+        }
     }
 
     /// The bytes of the current body that have still to come or to go.
     pub fn remaining(&self) -> u64 {
-        unimplemented!()
+        match &self.turn {
+            Turn::Accept(accept) => accept.remaining(),
+            Turn::Serve(serve) => serve.remaining(),
+            Turn::Command { .. } | Turn::Held(_) | Turn::Resumed(_) | Turn::Over => 0,
+        }
+    }
+
+    fn idle_from(&self, now: Time) -> Time {
+        now.saturating_add(self.settings.idle)
+    }
+
+    /// Waits for the next command if the last one is over.
+    fn go_on(&mut self, now: Time) {
+        let (over, moved) = match &self.turn {
+            Turn::Accept(accept) => (accept.is_over(), false),
+            Turn::Serve(serve) => (serve.is_over(), serve.has_moved()),
+            Turn::Command { .. } | Turn::Held(_) | Turn::Resumed(_) | Turn::Over => (false, false),
+        };
+        if over {
+            self.turn = Turn::Command { by: self.idle_from(now), moved };
+        }
+    }
+
+    /// Reads lines until one says something to the owner. `PASS` is the only one that does not.
+    fn read_command(&mut self, input: &[u8], now: Time) -> Result<Step<ResponderEvent>, Close> {
+        let mut used = 0;
+        while let Turn::Command { by, moved } = self.turn {
+            let Some((length, line)) = self.lines.take(&input[used..])? else {
+                return Step::waiting(input.len(), now, by, Close::Idle);
+            };
+            used += length;
+            let command = Command::parse(line)?;
+            if moved {
+                self.turn = Turn::Held(command);
+                return Ok(Step::event(used, ResponderEvent::Released));
+            }
+            if let Some(event) = self.obey(command, now)? {
+                return Ok(Step::event(used, event));
+            }
+        }
+        Ok(Step::quiet(used))
+    }
+
+    /// `None` only for a `PASS` that is right: the owner need not know.
+    fn obey(&mut self, command: Command, now: Time) -> Result<Option<ResponderEvent>, Close> {
+        self.turn = Turn::Command { by: self.idle_from(now), moved: false };
+        Ok(Some(match command {
+            Command::Pass(digest) => return self.admit(&digest).map(|()| None),
+            _ if !self.admitted => return Err(Close::PasswordMissing),
+            Command::Offer { packing, name, size } => self.offered(packing, name, size),
+            Command::Fetch { packing, name } => match Name::parse_listed(&name) {
+                Ok(name) => self.asked(Verb::fetching(packing), ResponderEvent::Fetch { name, packing }),
+                Err(_) => self.refused(Verb::fetching(packing), name, Reason::InvalidName),
+            },
+            Command::Move { name } => match Name::parse_listed(&name) {
+                Ok(name) => self.asked(Verb::Mv, ResponderEvent::Move { name }),
+                Err(_) => self.refused(Verb::Mv, name, Reason::InvalidName),
+            },
+            Command::List { filter } if is_filter(&filter) => {
+                self.asked(Verb::Ls, ResponderEvent::List { filter })
+            }
+            Command::List { filter } => self.refused(Verb::Ls, filter, Reason::InvalidName),
+            Command::Quit => {
+                self.turn = Turn::Over;
+                ResponderEvent::Quit
+            }
+        }))
+    }
+
+    fn admit(&mut self, digest: &[u8]) -> Result<(), Close> {
+        match &self.settings.password {
+            Some(password) if !self.admitted && password.matches(digest) => {
+                self.admitted = true;
+                Reply::Ok.write("PASS", &mut self.out);
+                Ok(())
+            }
+            Some(_) if !self.admitted => Err(Close::PasswordWrong),
+            _ => Err(Close::PasswordUnexpected),
+        }
+    }
+
+    fn offered(&mut self, packing: Packing, name: Vec<u8>, size: Option<u64>) -> ResponderEvent {
+        let verb = Verb::offering(packing);
+        let Ok(parsed) = Name::parse(&name) else { return self.refused(verb, name, Reason::InvalidName) };
+        match size {
+            Some(size) if (1..=self.settings.max_size).contains(&size) => {
+                self.turn = Turn::Accept(Accept::new(verb, size));
+                ResponderEvent::Offer { name: parsed, size, packing }
+            }
+            _ => self.refused(verb, name, Reason::TooBig),
+        }
+    }
+
+    fn asked(&mut self, verb: Verb, event: ResponderEvent) -> ResponderEvent {
+        self.turn = Turn::Serve(Serve::new(verb));
+        event
+    }
+
+    fn refused(&mut self, verb: Verb, name: Vec<u8>, reason: Reason) -> ResponderEvent {
+        Reply::refusal(verb, reason).write(verb.as_str(), &mut self.out);
+        ResponderEvent::Refused { verb, name, reason }
     }
 }
 
 impl Machine for Responder {
     type Event = ResponderEvent;
 
-    fn step(&mut self, _input: &[u8], _now: Time) -> Result<Step<ResponderEvent>, Close> {
-        unimplemented!()
+    fn step(&mut self, input: &[u8], now: Time) -> Result<Step<ResponderEvent>, Close> {
+        slim(&mut self.out);
+        match &mut self.turn {
+            Turn::Command { .. } => self.read_command(input, now),
+            Turn::Held(_) => Ok(Step::quiet(0)),
+            Turn::Resumed(command) => {
+                // What is left in its place is replaced at once.
+                let command = mem::replace(command, Command::Quit);
+                Ok(Step { used: 0, event: self.obey(command, now)? })
+            }
+            Turn::Accept(accept) => accept.step(input, now),
+            Turn::Serve(serve) => {
+                let step = serve.step(&mut self.lines, input, now)?;
+                self.go_on(now);
+                Ok(step)
+            }
+            Turn::Over => Err(Close::Quit),
+        }
     }
 
-    fn end_of_input(&mut self, _now: Time) -> Result<Step<ResponderEvent>, Close> {
-        unimplemented!()
+    fn end_of_input(&mut self, now: Time) -> Result<Step<ResponderEvent>, Close> {
+        match &mut self.turn {
+            Turn::Command { moved: true, .. } => Err(Close::Unproven),
+            Turn::Command { .. } => Err(self.lines.cut(Close::PeerLeft)),
+            Turn::Accept(accept) => accept.end_of_input(now),
+            Turn::Serve(serve) => serve.end_of_input(&self.lines),
+            Turn::Held(_) | Turn::Resumed(_) | Turn::Over => self.step(&[], now),
+        }
     }
 
     fn deadline(&self) -> Option<Time> {
-        unimplemented!()
+        match &self.turn {
+            Turn::Command { by, .. } => Some(*by),
+            Turn::Accept(accept) => accept.deadline(),
+            Turn::Serve(serve) => serve.deadline(),
+            Turn::Held(_) => None,
+            Turn::Resumed(_) | Turn::Over => Some(AT_ONCE),
+        }
     }
 
     fn output(&mut self) -> &mut Vec<u8> {
@@ -148,6 +355,17 @@ impl Machine for Responder {
     }
 
     fn blocked(&self) -> bool {
-        unimplemented!()
+        match &self.turn {
+            Turn::Accept(accept) => accept.is_blocked(),
+            Turn::Serve(serve) => serve.is_blocked(),
+            Turn::Held(_) => true,
+            Turn::Command { .. } | Turn::Resumed(_) | Turn::Over => false,
+        }
     }
+}
+
+/// What stands behind `LS`. It names no file, so only what the reference refuses is refused, and what would spoil a
+/// log.
+fn is_filter(bytes: &[u8]) -> bool {
+    !bytes.iter().any(|byte| matches!(byte, b'*' | b'/') || byte.is_ascii_control())
 }
