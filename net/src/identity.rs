@@ -6,6 +6,8 @@ use std::str::FromStr;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
+use crate::certificate;
+
 /// The scheme of the SAN URIs that carry an identity.
 pub const SCHEME: &str = "tidegate";
 
@@ -78,8 +80,12 @@ impl Identity {
 
     /// The identity in a certificate's SAN URIs; `None` when it has none (made elsewhere).
     pub fn of_certificate(certificate: &CertificateDer<'_>) -> Result<Option<Self>, IdentityError> {
-        let _ = certificate;
-        unimplemented!()
+        certificate::identity_of(certificate)
+    }
+
+    /// Whether a URI is meant as an identity, well formed or not. Schemes are case-insensitive.
+    pub(crate) fn claims(uri: &str) -> bool {
+        uri.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME))
     }
 
     /// What the holder may do.
@@ -164,5 +170,53 @@ impl FromStr for Fingerprint {
             *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
         }
         Ok(Self(hash))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_reads_back_as_it_is_written() {
+        for text in ["tidegate:server/central-1", "tidegate:node/plant-7", "tidegate:agent/web01.example.org"]
+        {
+            assert_eq!(text.parse::<Identity>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn other_forms_are_no_identity() {
+        let forms = [
+            "tidegate:server",
+            "tidegate:root/x",
+            "Tidegate:server/x",
+            "tidegate://server/x",
+            "server/x",
+            "",
+        ];
+        for text in forms {
+            assert!(matches!(text.parse::<Identity>(), Err(IdentityError::Form(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_cannot_leave_a_directory_or_break_a_log_line() {
+        let long = "n".repeat(NAME_MAX + 1);
+        for name in ["", ".", "..", "../x", "a/b", "-rf", "a b", "a\nb", "münchen", &long] {
+            assert!(matches!(Identity::new(Role::Node, name), Err(IdentityError::Name(_))), "{name}");
+        }
+        assert!(Identity::new(Role::Node, &"n".repeat(NAME_MAX)).is_ok());
+    }
+
+    #[test]
+    fn a_fingerprint_reads_as_openssl_prints_it() {
+        let plain = "00ff".repeat(16);
+        let colons = ["00:FF"; 16].join(":");
+        assert_eq!(plain.parse::<Fingerprint>().unwrap(), colons.parse().unwrap());
+        assert_eq!(colons.parse::<Fingerprint>().unwrap().to_string(), plain);
+        for wrong in ["", "00", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64), &"é".repeat(32)] {
+            assert!(wrong.parse::<Fingerprint>().is_err(), "{wrong}");
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod accept;
 pub mod backoff;
+pub mod certificate;
 pub mod identity;
 pub mod link;
 pub mod pem;
