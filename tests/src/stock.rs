@@ -62,6 +62,14 @@ impl Stock {
         self.storage.path()
     }
 
+    /// The process id.
+    ///
+    /// # Panics
+    /// When it was killed and not restarted.
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("the stock server runs").id()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process = None;

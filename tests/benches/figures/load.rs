@@ -1,0 +1,81 @@
+//! The load generator: as many senders as asked for, each file on a connection of its own, as agents do it.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Stream};
+
+use crate::corpus::Corpus;
+
+/// What a load came to.
+pub(crate) struct Outcome {
+    pub(crate) elapsed: Duration,
+    /// Slowest `SEND`, from connect to the final reply, of 99 in 100.
+    pub(crate) p99: Duration,
+}
+
+/// Sends `files` files of `size` bytes from `senders` threads; every one must be acknowledged.
+pub(crate) fn send(
+    address: SocketAddr,
+    tls: Option<&Arc<ClientConfig>>,
+    files: usize,
+    size: usize,
+    senders: usize,
+) -> Outcome {
+    let mut corpus = Corpus::new(7, 100);
+    let corpus: Vec<_> = (0..files).map(|index| corpus.file(index, size)).collect();
+    let next = AtomicUsize::new(0);
+    let start = Instant::now();
+    let mut waits: Vec<Duration> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..senders)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut waits = Vec::new();
+                    while let Some((name, bytes)) = corpus.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let begun = Instant::now();
+                        one(address, tls, name, bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+                        waits.push(begun.elapsed());
+                    }
+                    waits
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("senders do not panic")).collect()
+    });
+    let elapsed = start.elapsed();
+    waits.sort();
+    Outcome { elapsed, p99: waits[(waits.len() * 99 / 100).min(waits.len() - 1)] }
+}
+
+/// One file, one connection.
+fn one(address: SocketAddr, tls: Option<&Arc<ClientConfig>>, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_nodelay(true)?;
+    match tls {
+        None => exchange(&mut socket, name, bytes),
+        Some(config) => {
+            let mut connection = ClientConnection::new(Arc::clone(config), ServerName::from(address.ip()))
+                .map_err(io::Error::other)?;
+            exchange(&mut Stream::new(&mut connection, &mut socket), name, bytes)
+        }
+    }
+}
+
+fn exchange(stream: &mut (impl Read + Write), name: &str, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(format!("SEND <{name}> SIZE {}\n", bytes.len()).as_bytes())?;
+    expect(stream, b"SEND OK\n")?;
+    stream.write_all(bytes)?;
+    expect(stream, b"SEND OK\n")?;
+    stream.write_all(b"QUIT\n")
+}
+
+fn expect(stream: &mut impl Read, reply: &[u8]) -> io::Result<()> {
+    let mut got = [0; 64];
+    let got = &mut got[..reply.len()];
+    stream.read_exact(got)?;
+    if got == reply { Ok(()) } else { Err(io::Error::other(String::from_utf8_lossy(got).into_owned())) }
+}
