@@ -1,0 +1,164 @@
+//! A package while it is being written.
+//!
+//! Most packages are a few kilobytes and are committed together with others. So a draft keeps its bytes in memory
+//! until there are [`BUFFER_BYTES`] of them; the file of a smaller one is made by the commit, in one of the threads
+//! that work for the whole batch.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::clock::Millis;
+use crate::error::{Context, DiskError};
+use crate::fs::Written;
+use crate::quota::Room;
+use crate::seen::first_eight;
+use crate::store::Store;
+
+/// Bytes of a draft held in memory. Beyond it they go to its temporary file.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// A package being written. Dropping it removes what was written and gives its room back.
+pub struct Draft {
+    store: Arc<Store>,
+    /// `None` once the package is stored.
+    room: Option<Room>,
+    hasher: Sha256,
+    written: u64,
+    buffer: Vec<u8>,
+    temporary: Option<Temporary>,
+    /// A write failed, so bytes are missing.
+    broken: bool,
+}
+
+struct Temporary {
+    path: PathBuf,
+    /// Closed when the bytes are durable.
+    file: Option<Box<dyn Written>>,
+}
+
+impl Draft {
+    pub(crate) fn new(store: Arc<Store>, room: Room) -> Self {
+        Self {
+            store,
+            room: Some(room),
+            hasher: Sha256::new(),
+            written: 0,
+            buffer: Vec::new(),
+            temporary: None,
+            broken: false,
+        }
+    }
+
+    /// Appends bytes. `StorageFull` when they are more than was announced and the spool has no room for them. After
+    /// an error the draft can only be dropped.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let result = self.try_write(bytes);
+        self.broken |= result.is_err();
+        result
+    }
+
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let written = self.written + bytes.len() as u64;
+        if let Some(room) = &mut self.room {
+            room.grow_to(written).map_err(|full| io::Error::new(io::ErrorKind::StorageFull, full))?;
+        }
+        if self.buffer.len() + bytes.len() > BUFFER_BYTES {
+            self.spill()?;
+        }
+        if bytes.len() > BUFFER_BYTES {
+            self.file()?.append(bytes)?;
+        } else {
+            self.buffer.extend_from_slice(bytes);
+        }
+        self.hasher.update(bytes);
+        self.written = written;
+        Ok(())
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// A readable file, at its start, of what was written so far.
+    pub fn contents(&mut self) -> io::Result<File> {
+        let spilt = self.spill();
+        self.broken |= spilt.is_err();
+        spilt?;
+        self.file()?;
+        let temporary = self.temporary.as_ref().expect("`file` makes the temporary file");
+        self.store.fs.open(&temporary.path)
+    }
+
+    /// Moves the buffered bytes to the temporary file.
+    fn spill(&mut self) -> io::Result<()> {
+        if !self.buffer.is_empty() {
+            let buffer = std::mem::take(&mut self.buffer);
+            self.file()?.append(&buffer)?;
+            self.buffer = buffer;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    fn file(&mut self) -> io::Result<&mut dyn Written> {
+        let temporary = match self.temporary.take() {
+            Some(temporary) => temporary,
+            None => {
+                let path = self.store.next_temporary();
+                let file = self.store.fs.create_new(&path)?;
+                Temporary { path, file: Some(file) }
+            }
+        };
+        let file = self.temporary.insert(temporary).file.as_mut();
+        Ok(&mut **file.expect("a temporary file is closed only after the last write"))
+    }
+
+    /// First eight bytes of the SHA-256 of what was written.
+    pub(crate) fn digest(&self) -> u64 {
+        first_eight(self.hasher.clone())
+    }
+
+    /// Makes the temporary file and its bytes durable, with the time of arrival as modification time.
+    pub(crate) fn seal(&mut self, arrival: Millis) -> Result<(), DiskError> {
+        let path =
+            self.temporary.as_ref().map_or_else(|| self.store.layout.tmp.clone(), |file| file.path.clone());
+        if self.broken {
+            return Err(io::Error::other("an earlier write to it failed")).context("store", &path);
+        }
+        self.spill().and_then(|()| self.file()?.set_modified(arrival)).context("write in", &path)?;
+        let Temporary { path, file } = self.temporary.as_mut().expect("`file` makes the temporary file");
+        let mut file = file.take().expect("a draft is sealed once");
+        self.store.poison.fsynced(file.sync(), path)
+    }
+
+    /// Gives the sealed file its name.
+    pub(crate) fn rename(&mut self, to: PathBuf) -> Result<(), DiskError> {
+        let temporary = self.temporary.as_mut().expect("a sealed draft has its file");
+        self.store.fs.rename_noreplace(&temporary.path, &to).context("rename a temporary file to", &to)?;
+        temporary.path = to;
+        Ok(())
+    }
+
+    /// The renamed file is durable: it stays, and its room stays taken.
+    pub(crate) fn keep(mut self) {
+        self.temporary = None;
+        if let Some(room) = self.room.take() {
+            room.settle(self.written);
+        }
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(temporary) = self.temporary.take()
+            && let Err(error) = self.store.fs.remove(&temporary.path)
+        {
+            tracing::warn!(path = %temporary.path.display(), %error, "cannot remove an unfinished upload");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What can go wrong, in words for the operator: each names the thing, the reason and, where there is one, the
+//! next step.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file-system call that failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", .path.display())]
+pub struct DiskError {
+    /// What was tried.
+    pub action: &'static str,
+    /// On what.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: Arc<io::Error>,
+}
+
+/// Names the call that an `io::Result` came from.
+pub(crate) trait Context<T> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T, DiskError>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T, DiskError> {
+        self.map_err(|source| DiskError { action, path: path.to_owned(), source: Arc::new(source) })
+    }
+}
+
+/// Why a spool cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{} is held by {}: stop it, or use another directory", .path.display(),
+        .pid.map_or("another process".to_owned(), |pid| format!("process {pid}")))]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The holder, when the lock file says so.
+        pid: Option<u32>,
+    },
+    /// A file-system call failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// Which limit leaves no room.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// The spool's bytes.
+    #[error("the spool has no room left in its limit of {max} bytes")]
+    Bytes {
+        /// The limit.
+        max: u64,
+    },
+    /// The spool's packages.
+    #[error("the spool has reached its limit of {max} packages")]
+    Files {
+        /// The limit.
+        max: u64,
+    },
+    /// The file system's free space.
+    #[error("the file system has no room left but the reserve of {reserve} bytes")]
+    FreeSpace {
+        /// The reserve.
+        reserve: u64,
+    },
+    /// A write to the disk failed earlier; nothing is taken until the spool is opened again.
+    #[error("the spool takes nothing since a write failed ({reason}): check the disk, then start again")]
+    Poisoned {
+        /// What failed.
+        reason: Arc<str>,
+    },
+}
+
+/// Why a package was not stored, or not deleted.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The name cannot be stored.
+    #[error("the name is empty, longer than 200 bytes, or contains `/`, NUL or a line end")]
+    InvalidName,
+    /// A file-system call failed: for this package, or an fsync and with it the whole batch.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A write to the disk failed earlier; nothing is stored or deleted until the spool is opened again.
+    #[error("the spool changes nothing since a write failed ({reason}): check the disk, then start again")]
+    Poisoned {
+        /// What failed.
+        reason: Arc<str>,
+    },
+}

@@ -1,0 +1,135 @@
+//! The file-system calls of the spool, as a trait: so that a test can put a file system underneath that forgets,
+//! at a crash, whatever was not made durable.
+//!
+//! The trait is as narrow as the spool's needs. It adds nothing to the calls: what must be fsynced when is decided
+//! by the callers.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::clock::{Millis, millis, system_time};
+use crate::durable;
+
+/// A file system.
+pub(crate) trait Fs: Send + Sync {
+    /// Makes one directory.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    fn is_dir(&self, path: &Path) -> bool;
+    /// Everything in a directory, in any order.
+    fn list(&self, directory: &Path) -> io::Result<Vec<Found>>;
+    /// Creates a file that must not exist yet.
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Written>>;
+    /// Opens a file for reading.
+    fn open(&self, path: &Path) -> io::Result<File>;
+    /// Renames; fails with `AlreadyExists` when `to` exists.
+    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    fn sync_file(&self, path: &Path) -> io::Result<()>;
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Bytes that an unprivileged process may still write.
+    fn free(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// A new file being written.
+pub(crate) trait Written: Send {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn set_modified(&mut self, time: Millis) -> io::Result<()>;
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// One entry of a directory.
+pub(crate) struct Found {
+    pub(crate) name: OsString,
+    /// An ordinary file, neither directory nor link.
+    pub(crate) is_file: bool,
+    pub(crate) size: u64,
+    pub(crate) modified: Millis,
+}
+
+/// Makes a directory and those above it, and fsyncs the parent of every new one: a directory's own name is durable
+/// no sooner than any other name.
+pub(crate) fn create_dir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || fs.is_dir(path) {
+        return Ok(());
+    }
+    let parent = path.parent().unwrap_or(Path::new(""));
+    create_dir_all(fs, parent)?;
+    match fs.create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && fs.is_dir(path) => {}
+        result => result?,
+    }
+    fs.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}
+
+/// The real file system.
+pub(crate) struct Disk;
+
+impl Fs for Disk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
+    }
+
+    fn is_dir(&self, path: &Path) -> bool {
+        path.is_dir()
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<Found>> {
+        let found = |entry: io::Result<fs::DirEntry>| {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            Ok(Found {
+                name: entry.file_name(),
+                is_file: metadata.is_file(),
+                size: metadata.len(),
+                modified: millis(metadata.modified()?),
+            })
+        };
+        fs::read_dir(directory)?.map(found).collect()
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Written>> {
+        Ok(Box::new(durable::create_new(path)?))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        File::open(path)
+    }
+
+    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        durable::rename_noreplace(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        durable::sync_file(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        durable::sync_dir(path)
+    }
+
+    fn free(&self, path: &Path) -> io::Result<u64> {
+        let space = rustix::fs::statvfs(path)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+}
+
+impl Written for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn set_modified(&mut self, time: Millis) -> io::Result<()> {
+        durable::set_times(self, system_time(time))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}

@@ -1,0 +1,185 @@
+//! What is in `ready/`, in memory: by listed name.
+//!
+//! A backlog may be a million packages, so an entry is small: at most 128 bytes over its name. The order of arrival
+//! is kept in each entry and sorted out when a listing asks for it, instead of in a second structure.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::clock::{Millis, system_time};
+use crate::id::{COUNTER_BITS, Id};
+
+/// One stored package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// Its number.
+    pub id: Id,
+    /// The first eight bytes of the SHA-256 of its bytes.
+    pub digest: u64,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it was stored; its file's modification time.
+    pub arrival: SystemTime,
+    /// The name a puller sees.
+    pub listed_name: Arc<[u8]>,
+}
+
+/// Place in the order of arrival: position in `Index::runs`, then counter. Half the size of an [`Id`].
+type Order = u64;
+
+struct Entry {
+    order: Order,
+    digest: u64,
+    size: u64,
+    arrival: Millis,
+}
+
+#[derive(Default)]
+pub(crate) struct Index {
+    /// Runs that packages have, in order.
+    runs: Vec<u64>,
+    entries: HashMap<Arc<[u8]>, Entry>,
+    leased: HashSet<Id>,
+    bytes: u64,
+    /// Order and arrival of the oldest entry; `None` when it is not known.
+    oldest: Option<(Order, Millis)>,
+}
+
+impl Index {
+    /// Adds a package; its name must be free, and its run not older than that of any added before.
+    pub(crate) fn insert(&mut self, id: Id, digest: u64, size: u64, arrival: Millis, name: Arc<[u8]>) {
+        if self.runs.last() != Some(&id.run) {
+            self.runs.push(id.run);
+        }
+        let order = (self.runs.len() as u64 - 1) << COUNTER_BITS | id.counter;
+        if self.entries.is_empty() {
+            self.oldest = Some((order, arrival));
+        }
+        self.bytes += size;
+        let before = self.entries.insert(name, Entry { order, digest, size, arrival });
+        debug_assert!(before.is_none(), "a listed name is given to one package");
+    }
+
+    pub(crate) fn get(&self, name: &[u8]) -> Option<Package> {
+        let (name, entry) = self.entries.get_key_value(name)?;
+        let run = self.runs[(entry.order >> COUNTER_BITS) as usize];
+        let counter = entry.order & ((1 << COUNTER_BITS) - 1);
+        Some(Package {
+            id: Id { run, counter },
+            digest: entry.digest,
+            size: entry.size,
+            arrival: system_time(entry.arrival),
+            listed_name: Arc::clone(name),
+        })
+    }
+
+    /// Digest and size of the package that has this name.
+    pub(crate) fn holder(&self, name: &[u8]) -> Option<(u64, u64)> {
+        self.entries.get(name).map(|entry| (entry.digest, entry.size))
+    }
+
+    /// Claims a package, unless it is claimed.
+    pub(crate) fn lease(&mut self, name: &[u8]) -> Option<Package> {
+        let package = self.get(name)?;
+        self.leased.insert(package.id).then_some(package)
+    }
+
+    /// Gives up a claim. It is kept by number: a later package may have the name by now.
+    pub(crate) fn release(&mut self, id: Id) {
+        self.leased.remove(&id);
+    }
+
+    pub(crate) fn remove(&mut self, package: &Package) {
+        self.leased.remove(&package.id);
+        if let Some(entry) = self.entries.remove(&package.listed_name) {
+            self.bytes -= entry.size;
+            if self.oldest.is_some_and(|(order, _)| order == entry.order) {
+                self.oldest = None;
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Arrival of the oldest package. Looks through all of them when the oldest known one is gone.
+    pub(crate) fn oldest(&mut self) -> Option<Millis> {
+        if self.oldest.is_none() {
+            self.oldest = self.entries.values().map(|entry| (entry.order, entry.arrival)).min();
+        }
+        self.oldest.map(|(_, arrival)| arrival)
+    }
+
+    /// All names, each with its place in the order of arrival, unsorted.
+    pub(crate) fn names(&self) -> Vec<(u64, Arc<[u8]>)> {
+        self.entries.iter().map(|(name, entry)| (entry.order, Arc::clone(name))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn insert(index: &mut Index, run: u64, counter: u64, name: &[u8]) {
+        index.insert(Id { run, counter }, 1, 10, run * 100 + counter, name.into());
+    }
+
+    fn remove(index: &mut Index, name: &[u8]) {
+        let package = index.get(name).unwrap();
+        index.remove(&package);
+    }
+
+    /// A slot is key, entry and one control byte; a table is at least 7/16 full just after it has grown. The
+    /// name's own allocation carries two reference counts.
+    #[test]
+    fn a_package_costs_at_most_128_bytes_over_its_name() {
+        let slot = size_of::<(Arc<[u8]>, Entry)>() + 1;
+        assert!(slot * 16 / 7 + 2 * size_of::<usize>() <= 128);
+    }
+
+    #[test]
+    fn entries_read_back_whole() {
+        let mut index = Index::default();
+        insert(&mut index, 7, 3, b"a");
+        insert(&mut index, 9, (1 << COUNTER_BITS) - 1, b"b");
+        assert_eq!(index.get(b"a").unwrap().id, Id { run: 7, counter: 3 });
+        let package = index.get(b"b").unwrap();
+        assert_eq!(package.id, Id { run: 9, counter: (1 << COUNTER_BITS) - 1 });
+        assert_eq!((package.digest, package.size, &*package.listed_name), (1, 10, b"b".as_slice()));
+        assert_eq!((index.len(), index.bytes()), (2, 20));
+    }
+
+    #[test]
+    fn the_oldest_is_found_again_when_it_goes() {
+        let mut index = Index::default();
+        assert_eq!(index.oldest(), None);
+        insert(&mut index, 7, 3, b"a");
+        insert(&mut index, 7, 4, b"b");
+        assert_eq!(index.oldest(), Some(703));
+        remove(&mut index, b"a");
+        insert(&mut index, 8, 0, b"c");
+        assert_eq!(index.oldest(), Some(704));
+        remove(&mut index, b"b");
+        remove(&mut index, b"c");
+        assert_eq!((index.oldest(), index.bytes()), (None, 0));
+    }
+
+    #[test]
+    fn one_puller_at_a_time() {
+        let mut index = Index::default();
+        insert(&mut index, 7, 3, b"a");
+        assert!(index.lease(b"a").is_some());
+        assert!(index.lease(b"a").is_none());
+        index.release(Id { run: 7, counter: 2 });
+        assert!(index.lease(b"a").is_none(), "another package's claim was given up");
+        index.release(Id { run: 7, counter: 3 });
+        assert!(index.lease(b"a").is_some());
+        assert!(index.lease(b"missing").is_none());
+    }
+}

@@ -1,0 +1,126 @@
+//! The one module that joins paths of a spool.
+//!
+//! A package is `ready/<run 16>-<counter 10>-<digest 16>-<listed name>`, all hexadecimal in lower case; a segment
+//! of the record of deletions is `seen/<run 16>-<number 8>`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::id::{COUNTER_BITS, Id};
+use crate::names;
+
+/// A spool's directories.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) root: PathBuf,
+    pub(crate) tmp: PathBuf,
+    pub(crate) ready: PathBuf,
+    pub(crate) corrupt: PathBuf,
+    pub(crate) seen: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            tmp: root.join("tmp"),
+            ready: root.join("ready"),
+            corrupt: root.join("corrupt"),
+            seen: root.join("seen"),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// The `number`th temporary file of a run.
+    pub(crate) fn temporary(&self, run: u64, number: u64) -> PathBuf {
+        self.tmp.join(format!("{run:016x}-{number:x}"))
+    }
+
+    pub(crate) fn package(&self, id: Id, digest: u64, listed_name: &[u8]) -> PathBuf {
+        let mut file_name = format!("{id}-{digest:016x}-").into_bytes();
+        file_name.extend_from_slice(listed_name);
+        self.ready.join(OsString::from_vec(file_name))
+    }
+
+    /// A place for something that is no package; `number` tells things of one name apart.
+    pub(crate) fn rejected(&self, name: &OsStr, number: u64) -> PathBuf {
+        match number {
+            0 => self.corrupt.join(name),
+            // The old name may already be as long as names can be.
+            _ => self.corrupt.join(format!("renamed-{number}")),
+        }
+    }
+
+    pub(crate) fn segment(&self, run: u64, number: u32) -> PathBuf {
+        self.seen.join(format!("{run:016x}-{number:08x}"))
+    }
+}
+
+/// Number, digest and listed name of a file in `ready/`.
+pub(crate) fn parse_package(file_name: &OsStr) -> Option<(Id, u64, &[u8])> {
+    let (run, rest) = hex_field(file_name.as_bytes(), 16)?;
+    let (counter, rest) = hex_field(rest.strip_prefix(b"-")?, COUNTER_BITS as usize / 4)?;
+    let (digest, rest) = hex_field(rest.strip_prefix(b"-")?, 16)?;
+    let listed_name = rest.strip_prefix(b"-")?;
+    names::valid_listed(listed_name).then_some((Id { run, counter }, digest, listed_name))
+}
+
+/// Run and number of a segment in `seen/`.
+pub(crate) fn parse_segment(file_name: &OsStr) -> Option<(u64, u32)> {
+    let (run, rest) = hex_field(file_name.as_bytes(), 16)?;
+    let (number, rest) = hex_field(rest.strip_prefix(b"-")?, 8)?;
+    rest.is_empty().then_some((run, u32::try_from(number).ok()?))
+}
+
+fn hex_field(bytes: &[u8], width: usize) -> Option<(u64, &[u8])> {
+    let (digits, rest) = bytes.split_at_checked(width)?;
+    let value = digits.iter().try_fold(0, |value, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(value << 4 | u64::from(digit))
+    })?;
+    Some((value, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_s_path_reads_back() {
+        let id = Id { run: 0x0000_2a9f_31c0_4be7, counter: 0x12 };
+        let path = Layout::new(Path::new("/s")).package(id, 0xfeed, b"web-1.17.data\xff");
+        let file_name = path.file_name().unwrap();
+        assert!(file_name.as_bytes().starts_with(b"00002a9f31c04be7-0000000012-000000000000feed-web-1.17"));
+        assert_eq!(parse_package(file_name), Some((id, 0xfeed, b"web-1.17.data\xff".as_slice())));
+    }
+
+    #[test]
+    fn the_longest_listed_name_fits_a_file_name() {
+        let path = Layout::new(Path::new("/s")).package(Id { run: 0, counter: 0 }, 0, &[b'a'; 210]);
+        assert_eq!(path.file_name().unwrap().len(), 255);
+    }
+
+    #[test]
+    fn what_is_no_package_is_not_taken_for_one() {
+        for name in [
+            "",
+            "web.17.data",
+            "00002a9f31c04be7-0000000012-000000000000feed-",
+            "00002A9f31c04be7-0000000012-000000000000feed-web",
+            "00002a9f31c04be70000000012-000000000000feed-web",
+            "+0002a9f31c04be7-0000000012-000000000000feed-web",
+        ] {
+            assert_eq!(parse_package(OsStr::new(name)), None, "{name}");
+        }
+        assert_eq!(parse_segment(OsStr::new("00002a9f31c04be7-0000000a")), Some((0x2a9f_31c0_4be7, 10)));
+        assert_eq!(parse_segment(OsStr::new("00002a9f31c04be7-0000000a.bak")), None);
+    }
+}

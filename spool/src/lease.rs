@@ -1,0 +1,92 @@
+//! Claims of pullers, and the deletion of what they have taken over.
+//!
+//! The order of a deletion: its record is durable, then the file is unlinked, then the directory is fsynced, then it
+//! is done. A crash on the way leaves either the package as it was, or a record by which the next start deletes what
+//! came back; in both cases a repeat of the package is recognised.
+
+use std::sync::Arc;
+
+use crate::error::{CommitError, Context};
+use crate::index::Package;
+use crate::names;
+use crate::parallel::lock;
+use crate::seen;
+use crate::seen_log::Record;
+use crate::store::{Spool, Store};
+
+/// An exclusive claim on one package; dropping it gives it up.
+pub struct Lease {
+    store: Arc<Store>,
+    package: Package,
+}
+
+impl Lease {
+    pub(crate) fn new(store: Arc<Store>, package: Package) -> Self {
+        Self { store, package }
+    }
+
+    /// The claimed package.
+    pub fn package(&self) -> &Package {
+        &self.package
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        lock(&self.store.state).index.release(self.package.id);
+    }
+}
+
+impl Spool {
+    /// Deletes claimed packages, durably; the results come in the order of the leases. After an error the package is
+    /// still listed; whether it is after the next start, too, is open.
+    pub fn delete(&self, leases: Vec<Lease>) -> Vec<Result<(), CommitError>> {
+        let packages: Vec<&Package> = leases.iter().map(Lease::package).collect();
+        match self.store.delete(&packages) {
+            Ok(results) => results,
+            Err(error) => packages.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+}
+
+impl Store {
+    fn delete(&self, packages: &[&Package]) -> Result<Vec<Result<(), CommitError>>, CommitError> {
+        if packages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut log = lock(&self.deletions);
+        self.check_poison()?;
+        let now = self.clock.now();
+        let record = |package: &&Package| Record {
+            id: package.id,
+            key: seen::key(&package.listed_name, package.digest, package.size),
+            time: now,
+            timed: names::timed(&package.listed_name),
+        };
+        let records: Vec<Record> = packages.iter().map(record).collect();
+        log.append(&records)?;
+        let results: Vec<_> = packages.iter().map(|package| self.unlink(package)).collect();
+        self.poison.fsynced(self.fs.sync_dir(&self.layout.ready), &self.layout.ready)?;
+        let mut state = lock(&self.state);
+        for ((package, record), _) in
+            packages.iter().zip(records).zip(&results).filter(|(_, done)| done.is_ok())
+        {
+            state.index.remove(package);
+            state.seen.remember(record.key, record.timed, record.time);
+            self.quota.release(package.size);
+        }
+        state.seen.prune(now);
+        drop(state);
+        log.drop_old_segments(now);
+        Ok(results)
+    }
+
+    fn unlink(&self, package: &Package) -> Result<(), CommitError> {
+        let path = self.layout.package(package.id, package.digest, &package.listed_name);
+        match self.fs.remove(&path) {
+            // Somebody was quicker, by hand; it is gone all the same.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => Ok(result.context("remove", &path)?),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What the spool reads out of a package's name: its number.
+//!
+//! The number is the digits before the extension, after a `.` or `_`: `web.1700000000.data`, `web_12.data`. The
+//! data server behind us takes what stands before it (`^(.*)[\._]\d+\.data$`) for the agent, so a name is only ever
+//! made unique *inside* the number. A name without a number gets `.<digits>` at its very end: behind the
+//! extension, because `notes.data` must not turn into a file that looks like a data file of an agent `notes`.
+
+/// Longest name a sender may give, in bytes. Longer ones are refused.
+pub(crate) const NAME_MAX: usize = 200;
+/// Longest name a package is listed by: room to make the longest name unique. With 44 bytes of number and digest
+/// before it, it just fits the 255 bytes of a file name.
+pub(crate) const LISTED_NAME_MAX: usize = NAME_MAX + 10;
+/// Numbers of at least this many digits are times, so that a repeat is the same package sent again. Shorter ones
+/// are used again and again by some senders.
+const TIME_DIGITS: usize = 9;
+
+/// Whether the spool can store this name: it must be one file name, and one line of a listing.
+pub(crate) fn valid(name: &[u8]) -> bool {
+    (1..=NAME_MAX).contains(&name.len()) && one_line_one_component(name)
+}
+
+/// Whether this may stand in `ready/` as a listed name.
+pub(crate) fn valid_listed(name: &[u8]) -> bool {
+    (1..=LISTED_NAME_MAX).contains(&name.len()) && one_line_one_component(name)
+}
+
+fn one_line_one_component(name: &[u8]) -> bool {
+    !name.iter().any(|byte| matches!(byte, b'/' | 0 | b'\n'))
+}
+
+/// Whether the name carries a time.
+pub(crate) fn timed(name: &[u8]) -> bool {
+    number(name).is_some_and(|digits| digits.len() >= TIME_DIGITS)
+}
+
+/// The listed names that a package may have got, in the order they are tried: its own, then unique ones made
+/// from its digest, so that a second copy of it leads to the same names after any restart.
+pub(crate) fn candidates(name: &[u8], digest: u64) -> impl Iterator<Item = Vec<u8>> + '_ {
+    std::iter::once(name.to_vec()).chain((0..).map(move |step| unique(name, digest.wrapping_add(step))))
+}
+
+fn unique(name: &[u8], seed: u64) -> Vec<u8> {
+    match number(name) {
+        Some(digits) => {
+            let extra = format!("{:010}", seed % 10_000_000_000);
+            [&name[..digits.end], extra.as_bytes(), &name[digits.end..]].concat()
+        }
+        // One digit fewer: with the dot it is the same ten bytes.
+        None => [name, format!(".{:09}", seed % 1_000_000_000).as_bytes()].concat(),
+    }
+}
+
+/// Where the number stands.
+fn number(name: &[u8]) -> Option<std::ops::Range<usize>> {
+    let end = name.iter().rposition(|&byte| byte == b'.')?;
+    let start = name[..end].iter().rposition(|byte| !byte.is_ascii_digit())? + 1;
+    (start < end && matches!(name[start - 1], b'.' | b'_')).then_some(start..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn second(name: &str, digest: u64) -> String {
+        String::from_utf8(candidates(name.as_bytes(), digest).nth(1).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn unique_names_grow_inside_the_number() {
+        assert_eq!(second("web.1700000000.data", 7), "web.17000000000000000007.data");
+        assert_eq!(second("web_5.data", 12_345_678_901), "web_52345678901.data");
+        assert_eq!(second("a.1.2.data", 7), "a.1.20000000007.data");
+        assert_eq!(second("report_3.xml", 7), "report_30000000007.xml");
+    }
+
+    #[test]
+    fn names_without_a_number_grow_at_the_end() {
+        for name in ["notes.data", "notes", "web17.data", "17.data", "web-17.data", ".data", "a."] {
+            assert_eq!(second(name, 7), format!("{name}.000000007"));
+        }
+    }
+
+    #[test]
+    fn while_a_unique_name_is_taken_the_next_number_follows() {
+        let names: Vec<_> = candidates(b"w.1.data", u64::MAX).take(3).collect();
+        assert_eq!(names[0], b"w.1.data");
+        assert_eq!(names[1], b"w.13709551615.data");
+        assert_eq!(names[2], b"w.10000000000.data");
+    }
+
+    #[test]
+    fn nine_digits_are_a_time() {
+        assert!(timed(b"web.1700000000.data") && timed(b"web_123456789.data"));
+        assert!(!timed(b"web.12345678.data") && !timed(b"host.0.data") && !timed(b"1700000000.data"));
+    }
+
+    #[test]
+    fn a_name_is_one_line_and_one_component() {
+        assert!(valid(b"a") && valid(&[0xff; 200]));
+        assert!(!valid(b"") && !valid(b"a/b") && !valid(b"a\0") && !valid(b"a\nb") && !valid(&[b'a'; 201]));
+    }
+
+    /// What the data server takes for the agent: `^(.*)[\._]\d+\.data$`.
+    fn agent(name: &[u8]) -> Option<&[u8]> {
+        let stem = name.strip_suffix(b".data")?;
+        let digits = stem.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        let (prefix, separator) = stem[..stem.len() - digits].split_at_checked(stem.len() - digits - 1)?;
+        (digits > 0 && matches!(separator, b"." | b"_")).then_some(prefix)
+    }
+
+    proptest! {
+        #[test]
+        fn every_candidate_keeps_the_agent_fits_and_differs(
+            name in "[a-c0-9._-]{0,195}([._][0-9]{0,3})?(\\.data)?", digest: u64,
+        ) {
+            prop_assume!(valid(name.as_bytes()));
+            let names: Vec<_> = candidates(name.as_bytes(), digest).take(4).collect();
+            for candidate in &names {
+                prop_assert!(valid_listed(candidate));
+                prop_assert_eq!(agent(candidate), agent(name.as_bytes()));
+                prop_assert_eq!(names.iter().filter(|other| *other == candidate).count(), 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Opening a spool: what a crash left is put in order before anything counts.
+//!
+//! What lies in `ready/` may be there without being durable: the process may have died between the rename and the
+//! fsync. A repeat would be answered by it, so it is made durable first. What was deleted may be back: its record
+//! says so.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+
+use crate::clock::{Clock, Millis};
+use crate::error::{Context, DiskError, OpenError};
+use crate::fs::{Disk, Fs, create_dir_all};
+use crate::id::{Id, next_run};
+use crate::index::Index;
+use crate::layout::{Layout, parse_package};
+use crate::parallel;
+use crate::poison::Poison;
+use crate::quota::{Limits, Quota};
+use crate::seen_log::{self, SeenLog};
+use crate::store::{Settings, Spool, State, Store};
+
+/// Threads that fsync side by side. The file system joins their fsyncs; more threads gain little.
+const SYNC_THREADS: usize = 8;
+
+/// What [`Spool::open`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Packages ready to be pulled.
+    pub packages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Unfinished uploads that were removed.
+    pub unfinished: u64,
+    /// Packages that had come back after their deletion, and were removed again.
+    pub deleted_again: u64,
+    /// Where things now lie that were no packages, or second ones of a listed name.
+    pub corrupt: Vec<PathBuf>,
+}
+
+pub(crate) fn open(settings: &Settings) -> Result<(Spool, Recovery), OpenError> {
+    let layout = Layout::new(&settings.root);
+    create_dir_all(&Disk, &layout.root).context("make the directory", &layout.root)?;
+    let lock = take_lock(&layout)?;
+    Ok(open_on(Arc::new(Disk), Clock::system(), SYNC_THREADS, Some(lock), settings)?)
+}
+
+/// One process a spool. The system gives the lock up with the process, however that ends.
+fn take_lock(layout: &Layout) -> Result<File, OpenError> {
+    let path = layout.lock();
+    let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = open.context("open", &path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            return Err(OpenError::Locked { path, pid: holder.trim().parse().ok() });
+        }
+        Err(TryLockError::Error(error)) => Err(error).context("lock", &path)?,
+    }
+    // Only for whoever finds it locked, so it need not be durable.
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).context("write", &path)?;
+    Ok(file)
+}
+
+pub(crate) fn open_on(
+    fs: Arc<dyn Fs>,
+    clock: Clock,
+    threads: usize,
+    lock: Option<File>,
+    settings: &Settings,
+) -> Result<(Spool, Recovery), DiskError> {
+    let layout = Layout::new(&settings.root);
+    let now = clock.now();
+    make_directories(&*fs, &layout)?;
+    let mut recovery = Recovery { unfinished: empty_tmp(&*fs, &layout)?, ..Recovery::default() };
+    let replayed = seen_log::replay(&*fs, &layout, settings.duplicates, now)?;
+    let packages = list_ready(&*fs, &layout, &mut recovery)?;
+    let last_run = packages.last().map(|package| package.id.run).max(replayed.last_run);
+    let index = make_durable(&*fs, &layout, threads, packages, &replayed.deleted, &mut recovery)?;
+
+    let run = next_run(last_run);
+    let poison = Arc::new(Poison::default());
+    let mut log = SeenLog::start(
+        Arc::clone(&fs),
+        layout.clone(),
+        settings.duplicates,
+        Arc::clone(&poison),
+        run,
+        replayed.segments,
+    )?;
+    log.drop_old_segments(now);
+    (recovery.packages, recovery.bytes) = (index.len(), index.bytes());
+    let limits = Limits {
+        max_files: settings.max_files,
+        max_bytes: settings.max_bytes,
+        reserve_bytes: settings.reserve_bytes,
+    };
+    let store = Store {
+        quota: Quota::new(limits, Arc::clone(&fs), layout.root.clone(), index.len(), index.bytes()),
+        fs,
+        clock,
+        layout,
+        run,
+        threads,
+        poison,
+        state: Mutex::new(State { index, seen: replayed.seen, repeats: 0 }),
+        commits: Mutex::new(0),
+        deletions: Mutex::new(log),
+        temporaries: AtomicU64::new(0),
+        _lock: lock,
+    };
+    Ok((Spool { store: Arc::new(store) }, recovery))
+}
+
+fn make_directories(fs: &dyn Fs, layout: &Layout) -> Result<(), DiskError> {
+    for directory in [&layout.root, &layout.tmp, &layout.ready, &layout.corrupt, &layout.seen] {
+        create_dir_all(fs, directory).context("make the directory", directory)?;
+    }
+    // Those found may have been made by a process that died before it could fsync their names.
+    fs.sync_dir(&layout.root).context("fsync", &layout.root)?;
+    let above = layout.root.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match fs.sync_dir(above) {
+        // Not ours to read: then it was not us who made the directory, either.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result.context("fsync", above),
+    }
+}
+
+/// Removes what was being written when the spool was last used.
+fn empty_tmp(fs: &dyn Fs, layout: &Layout) -> Result<u64, DiskError> {
+    let mut removed = 0;
+    for found in fs.list(&layout.tmp).context("list", &layout.tmp)? {
+        let path = layout.tmp.join(&found.name);
+        match fs.remove(&path) {
+            Ok(()) => removed += 1,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished upload")
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// A package as its file shows it.
+struct FoundPackage {
+    id: Id,
+    digest: u64,
+    listed_name: Arc<[u8]>,
+    size: u64,
+    arrival: Millis,
+    path: PathBuf,
+    synced: io::Result<()>,
+}
+
+/// The packages in `ready/`, in the order of their numbers. Everything else is moved away.
+fn list_ready(fs: &dyn Fs, layout: &Layout, recovery: &mut Recovery) -> Result<Vec<FoundPackage>, DiskError> {
+    let mut packages = Vec::new();
+    for found in fs.list(&layout.ready).context("list", &layout.ready)? {
+        match parse_package(&found.name).filter(|_| found.is_file) {
+            Some((id, digest, listed_name)) => packages.push(FoundPackage {
+                id,
+                digest,
+                listed_name: listed_name.into(),
+                size: found.size,
+                arrival: found.modified,
+                path: layout.ready.join(&found.name),
+                synced: Ok(()),
+            }),
+            None => reject(fs, layout, &found.name, recovery),
+        }
+    }
+    packages.sort_unstable_by_key(|package| package.id);
+    Ok(packages)
+}
+
+/// Removes what was deleted before, and makes the rest durable.
+fn make_durable(
+    fs: &dyn Fs,
+    layout: &Layout,
+    threads: usize,
+    packages: Vec<FoundPackage>,
+    deleted: &HashSet<Id>,
+    recovery: &mut Recovery,
+) -> Result<Index, DiskError> {
+    let (back, mut packages): (Vec<_>, Vec<_>) =
+        packages.into_iter().partition(|package| deleted.contains(&package.id));
+    for package in &back {
+        fs.remove(&package.path).context("remove", &package.path)?;
+    }
+    recovery.deleted_again = back.len() as u64;
+    parallel::for_each(&mut packages, threads, |package| package.synced = fs.sync_file(&package.path));
+    let mut index = Index::default();
+    for package in packages {
+        package.synced.context("fsync", &package.path)?;
+        if index.holder(&package.listed_name).is_none() {
+            index.insert(package.id, package.digest, package.size, package.arrival, package.listed_name);
+        } else if let Some(name) = package.path.file_name() {
+            // The spool never gives a name twice: somebody copied it here.
+            reject(fs, layout, name, recovery);
+        }
+    }
+    fs.sync_dir(&layout.corrupt).context("fsync", &layout.corrupt)?;
+    fs.sync_dir(&layout.ready).context("fsync", &layout.ready)?;
+    Ok(index)
+}
+
+/// Moves something that is no package out of the way. Where that is impossible it stays, and is not counted.
+fn reject(fs: &dyn Fs, layout: &Layout, name: &OsStr, recovery: &mut Recovery) {
+    let from = layout.ready.join(name);
+    let moved = (0..).map(|number| layout.rejected(name, number)).find_map(|to| {
+        match fs.rename_noreplace(&from, &to) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+            result => Some(result.map(|()| to)),
+        }
+    });
+    match moved {
+        Some(Ok(to)) => {
+            tracing::warn!(from = %from.display(), to = %to.display(), "moved something that is no package");
+            recovery.corrupt.push(to);
+        }
+        Some(Err(error)) => {
+            tracing::warn!(path = %from.display(), %error, "ignoring something that is no package")
+        }
+        None => unreachable!("numbers do not end"),
+    }
+}

@@ -1,0 +1,208 @@
+//! Which deleted packages are remembered, so that a repeat of one is recognised.
+//!
+//! A sender that lost our final answer sends the same file again, and it may be pulled and deleted before that. So
+//! name and bytes of a deleted package are remembered: long when the name carries a time, since only a repeat has
+//! that name again; briefly otherwise, since some senders give all their files one name and may well report the
+//! same bytes an hour later.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::clock::{Millis, millis_of};
+use crate::names;
+
+/// A deletion may seem to lie this far ahead, after the clock was set back a little. One further ahead was written
+/// under a wrong clock: it is not believed, because it could swallow packages for as long as the clock was wrong.
+const CLOCK_TOLERANCE: Millis = 60 * 60 * 1000;
+
+/// How long a repeat of a deleted package is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duplicates {
+    /// For names whose number is a time: nine digits or more.
+    pub timed: Duration,
+    /// For all other names.
+    pub other: Duration,
+    /// Most deleted packages remembered; beyond it the oldest is forgotten.
+    pub max_entries: usize,
+}
+
+impl Default for Duplicates {
+    fn default() -> Self {
+        Self {
+            timed: Duration::from_secs(7 * 24 * 60 * 60),
+            other: Duration::from_secs(15 * 60),
+            max_entries: 1_000_000,
+        }
+    }
+}
+
+impl Duplicates {
+    pub(crate) fn kept(&self, timed: bool) -> Millis {
+        millis_of(if timed { self.timed } else { self.other })
+    }
+}
+
+/// Stands for listed name, digest and size of a package.
+pub(crate) type Key = u64;
+
+pub(crate) fn key(listed_name: &[u8], digest: u64, size: u64) -> Key {
+    let mut hasher = Sha256::new();
+    hasher.update(digest.to_be_bytes());
+    hasher.update(size.to_be_bytes());
+    hasher.update(listed_name);
+    first_eight(hasher)
+}
+
+/// The first eight bytes of a SHA-256.
+pub(crate) fn first_eight(hasher: Sha256) -> u64 {
+    let digest: [u8; 32] = hasher.finalize().into();
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// Whether a deletion at `time` is `kept` at `now`.
+pub(crate) fn remembered(time: Millis, kept: Millis, now: Millis) -> bool {
+    now.saturating_sub(time) < kept && time.saturating_sub(now) <= CLOCK_TOLERANCE
+}
+
+/// The deleted packages remembered, in memory.
+pub(crate) struct Seen {
+    duplicates: Duplicates,
+    deleted: HashMap<Key, Millis>,
+    /// In the order of deletion; apart, because they are kept for different times.
+    timed: VecDeque<(Key, Millis)>,
+    other: VecDeque<(Key, Millis)>,
+}
+
+impl Seen {
+    pub(crate) fn new(duplicates: Duplicates) -> Self {
+        Self { duplicates, deleted: HashMap::new(), timed: VecDeque::new(), other: VecDeque::new() }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.deleted.len() as u64
+    }
+
+    /// Remembers a package deleted at `time`.
+    pub(crate) fn remember(&mut self, key: Key, timed: bool, time: Millis) {
+        self.deleted.insert(key, time);
+        if timed { &mut self.timed } else { &mut self.other }.push_back((key, time));
+    }
+
+    /// Whether a package sent as `name` is the one deleted as `key`. What counts is how long a package of the
+    /// *sent* name is remembered: the listed one may have got a longer number.
+    pub(crate) fn repeats(&self, key: Key, name: &[u8], now: Millis) -> bool {
+        let kept = self.duplicates.kept(names::timed(name));
+        self.deleted.get(&key).is_some_and(|&time| remembered(time, kept, now))
+    }
+
+    /// Forgets what is too old, or too much.
+    pub(crate) fn prune(&mut self, now: Millis) {
+        for timed in [true, false] {
+            let kept = self.duplicates.kept(timed);
+            let old =
+                |front: Option<&(Key, Millis)>| front.is_some_and(|&(_, time)| !remembered(time, kept, now));
+            while old(self.queue(timed).front()) {
+                self.forget_front(timed);
+            }
+        }
+        while self.timed.len() + self.other.len() > self.duplicates.max_entries {
+            let timed = match (self.timed.front(), self.other.front()) {
+                (Some((_, timed)), Some((_, other))) => timed <= other,
+                (timed, _) => timed.is_some(),
+            };
+            self.forget_front(timed);
+        }
+    }
+
+    fn queue(&mut self, timed: bool) -> &mut VecDeque<(Key, Millis)> {
+        if timed { &mut self.timed } else { &mut self.other }
+    }
+
+    fn forget_front(&mut self, timed: bool) {
+        if let Some((key, time)) = self.queue(timed).pop_front()
+            // A later deletion under the same key has its own place in the queue.
+            && self.deleted.get(&key) == Some(&time)
+        {
+            self.deleted.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Millis = 60_000;
+    const DAY: Millis = 24 * 60 * MINUTE;
+    const NOW: Millis = 1_700_000_000_000;
+
+    fn seen(max_entries: usize) -> Seen {
+        Seen::new(Duplicates { max_entries, ..Duplicates::default() })
+    }
+
+    #[test]
+    fn names_with_a_time_are_kept_for_days_others_for_minutes() {
+        let mut seen = seen(10);
+        seen.remember(1, true, NOW);
+        assert!(seen.repeats(1, b"web.1700000000.data", NOW + 7 * DAY - 1));
+        assert!(!seen.repeats(1, b"web.1700000000.data", NOW + 7 * DAY));
+        assert!(seen.repeats(1, b"host.0.data", NOW + 15 * MINUTE - 1));
+        assert!(!seen.repeats(1, b"host.0.data", NOW + 15 * MINUTE));
+        assert!(!seen.repeats(2, b"web.1700000000.data", NOW));
+    }
+
+    #[test]
+    fn what_is_old_is_forgotten() {
+        let mut seen = seen(10);
+        seen.remember(1, true, NOW);
+        seen.remember(2, false, NOW);
+        seen.prune(NOW + 15 * MINUTE);
+        assert_eq!(seen.len(), 1);
+        seen.prune(NOW + 7 * DAY);
+        assert_eq!((seen.len(), seen.timed.len(), seen.other.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn beyond_the_limit_the_oldest_goes_first() {
+        let mut seen = seen(2);
+        seen.remember(1, false, NOW);
+        seen.remember(2, true, NOW + 1);
+        seen.remember(3, false, NOW + 2);
+        seen.prune(NOW + 3);
+        let left = [1, 2, 3].map(|key| seen.repeats(key, b"host.0.data", NOW + 3));
+        assert_eq!(left, [false, true, true]);
+    }
+
+    #[test]
+    fn a_second_deletion_outlives_the_first() {
+        let mut seen = seen(10);
+        seen.remember(1, false, NOW);
+        seen.remember(1, false, NOW + 14 * MINUTE);
+        seen.prune(NOW + 16 * MINUTE);
+        assert!(seen.repeats(1, b"host.0.data", NOW + 16 * MINUTE));
+    }
+
+    #[test]
+    fn deletions_from_a_wrong_future_are_not_believed() {
+        let mut seen = seen(10);
+        seen.remember(1, true, NOW + 30 * MINUTE);
+        seen.remember(2, true, NOW + 365 * DAY);
+        seen.remember(3, true, Millis::MAX);
+        assert!(seen.repeats(1, b"host.0.data", NOW), "the clock was set back half an hour");
+        assert!(!seen.repeats(2, b"host.0.data", NOW));
+        assert!(!seen.repeats(3, b"host.0.data", NOW));
+        seen.prune(0);
+        assert_eq!(seen.len(), 0);
+    }
+
+    #[test]
+    fn a_key_depends_on_name_bytes_and_size() {
+        let keys = [key(b"a", 1, 2), key(b"b", 1, 2), key(b"a", 2, 2), key(b"a", 1, 3)];
+        for (position, one) in keys.iter().enumerate() {
+            assert!(!keys[..position].contains(one));
+        }
+    }
+}
