@@ -61,8 +61,8 @@ pub trait Machine {
     type Event;
 
     /// Uses up some of `input` and gives at most one event. Without an event either all of `input` was used, or the
-    /// machine waits for its owner's answer and used nothing. With a body event the bytes of the body are
-    /// `input[..used]`. Also to be called, with empty input, once [`deadline`](Self::deadline) has passed.
+    /// machine is [`blocked`](Self::blocked). With a body event the bytes of the body are `input[..used]`. Also to be
+    /// called, with empty input, once [`deadline`](Self::deadline) has passed.
     ///
     /// # Errors
     /// Why the connection is over. What is left in [`output`](Self::output) may still be written.
@@ -81,6 +81,7 @@ pub trait Machine {
     /// The bytes to write. The driver drains them, or takes the vector.
     fn output(&mut self) -> &mut Vec<u8>;
 
-    /// Whether the machine cannot use input before its owner answers. Drivers then stop reading: back-pressure.
+    /// Whether the machine cannot use input before its owner answers, or its output is written. Drivers then stop
+    /// reading: back-pressure.
     fn blocked(&self) -> bool;
 }

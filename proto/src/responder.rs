@@ -16,8 +16,9 @@
 //!
 //! [`Accept`] and [`Serve`] are the states inside a command, one file each; here are the line reader, the password
 //! gate and what stands between commands. Deleting after a `MV` needs proof that the body was read, and the only one
-//! that Tentacle has is the next command on the same connection: it is parsed, held back until the owner has deleted
-//! the file, and only then obeyed. A peer that sends it ahead of its reading gives that proof all the same.
+//! that Tentacle has is the next command on the same connection: it is parsed, held back until the stream has taken the
+//! body and the owner has deleted the file, and only then obeyed. A peer that writes it ahead of its reading gives its
+//! word all the same.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -127,8 +128,12 @@ enum Turn {
         by: Time,
         moved: bool,
     },
-    /// The owner is to delete the file that the peer has moved; the peer's next command waits.
-    Held(Command),
+    /// The owner is to delete the file that the peer has moved, and hears of it (`told`) once the stream has taken the
+    /// whole body. The peer's next command waits.
+    Held {
+        command: Command,
+        told: bool,
+    },
     /// The owner has deleted the file: the command that waited is obeyed.
     Resumed(Command),
     Accept(Accept),
@@ -193,7 +198,7 @@ impl Responder {
     /// Goes on with the command that followed a `MV`: after [`ResponderEvent::Released`].
     pub fn released(&mut self, _now: Time) {
         match mem::replace(&mut self.turn, Turn::Over) {
-            Turn::Held(command) => self.turn = Turn::Resumed(command),
+            Turn::Held { command, told: true } => self.turn = Turn::Resumed(command),
             turn => {
                 self.turn = turn;
                 out_of_turn("released");
@@ -206,7 +211,7 @@ impl Responder {
         match &self.turn {
             Turn::Accept(accept) => accept.remaining(),
             Turn::Serve(serve) => serve.remaining(),
-            Turn::Command { .. } | Turn::Held(_) | Turn::Resumed(_) | Turn::Over => 0,
+            Turn::Command { .. } | Turn::Held { .. } | Turn::Resumed(_) | Turn::Over => 0,
         }
     }
 
@@ -219,7 +224,7 @@ impl Responder {
         let (over, moved) = match &self.turn {
             Turn::Accept(accept) => (accept.is_over(), false),
             Turn::Serve(serve) => (serve.is_over(), serve.has_moved()),
-            Turn::Command { .. } | Turn::Held(_) | Turn::Resumed(_) | Turn::Over => (false, false),
+            Turn::Command { .. } | Turn::Held { .. } | Turn::Resumed(_) | Turn::Over => (false, false),
         };
         if over {
             self.turn = Turn::Command { by: self.idle_from(now), moved };
@@ -236,8 +241,8 @@ impl Responder {
             used += length;
             let command = Command::parse(line)?;
             if moved {
-                self.turn = Turn::Held(command);
-                return Ok(Step::event(used, ResponderEvent::Released));
+                self.turn = Turn::Held { command, told: false };
+                return Ok(Step { used, ..self.step(&[], now)? });
             }
             if let Some(event) = self.obey(command, now)? {
                 return Ok(Step::event(used, event));
@@ -314,7 +319,11 @@ impl Machine for Responder {
         slim(&mut self.out);
         match &mut self.turn {
             Turn::Command { .. } => self.read_command(input, now),
-            Turn::Held(_) => Ok(Step::quiet(0)),
+            Turn::Held { told, .. } => {
+                let due = !*told && self.out.is_empty();
+                *told |= due;
+                Ok(Step { used: 0, event: due.then_some(ResponderEvent::Released) })
+            }
             Turn::Resumed(command) => {
                 // What is left in its place is replaced at once.
                 let command = mem::replace(command, Command::Quit);
@@ -336,7 +345,7 @@ impl Machine for Responder {
             Turn::Command { .. } => Err(self.lines.cut(Close::PeerLeft)),
             Turn::Accept(accept) => accept.end_of_input(now),
             Turn::Serve(serve) => serve.end_of_input(&self.lines),
-            Turn::Held(_) | Turn::Resumed(_) | Turn::Over => self.step(&[], now),
+            Turn::Held { .. } | Turn::Resumed(_) | Turn::Over => self.step(&[], now),
         }
     }
 
@@ -345,8 +354,8 @@ impl Machine for Responder {
             Turn::Command { by, .. } => Some(*by),
             Turn::Accept(accept) => accept.deadline(),
             Turn::Serve(serve) => serve.deadline(),
-            Turn::Held(_) => None,
-            Turn::Resumed(_) | Turn::Over => Some(AT_ONCE),
+            Turn::Held { told: true, .. } => None,
+            Turn::Held { told: false, .. } | Turn::Resumed(_) | Turn::Over => Some(AT_ONCE),
         }
     }
 
@@ -358,7 +367,7 @@ impl Machine for Responder {
         match &self.turn {
             Turn::Accept(accept) => accept.is_blocked(),
             Turn::Serve(serve) => serve.is_blocked(),
-            Turn::Held(_) => true,
+            Turn::Held { .. } => true,
             Turn::Command { .. } | Turn::Resumed(_) | Turn::Over => false,
         }
     }
