@@ -50,3 +50,31 @@ impl fmt::Debug for PassDigest {
         f.write_str("PassDigest(…)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+
+    #[test]
+    fn digests_are_those_of_the_reference() {
+        assert_eq!(PassDigest::of(b"secret").as_bytes(), b"9e769017c85f064977fe6a658f207fa6");
+        assert_eq!(PassDigest::of(b"").as_bytes(), b"59adb24ef3cdbe0297f05b395827453f");
+    }
+
+    #[test]
+    fn only_the_very_characters_match() {
+        let digest = PassDigest::of(b"secret");
+        assert!(digest.matches(b"9e769017c85f064977fe6a658f207fa6"));
+        for sent in ["", "9e769017c85f064977fe6a658f207fa", "9E769017C85F064977FE6A658F207FA6", "secret"] {
+            assert!(!digest.matches(sent.as_bytes()), "{sent}");
+        }
+        assert_ne!(digest, PassDigest::of(b"Secret"));
+    }
+
+    #[test]
+    fn nothing_prints_it() {
+        assert_eq!(format!("{:?}", PassDigest::of(b"secret")), "PassDigest(…)");
+    }
+}
