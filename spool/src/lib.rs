@@ -27,6 +27,8 @@ mod index;
 mod layout;
 mod lease;
 mod listing;
+#[cfg(test)]
+mod model;
 mod names;
 mod parallel;
 mod poison;

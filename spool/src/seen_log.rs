@@ -25,8 +25,9 @@ use crate::poison::Poison;
 use crate::seen::{Duplicates, Key, Seen, first_eight};
 
 const RECORD_BYTES: usize = 48;
-/// Records of a segment. Beyond it the next segment begins, so that old ones can be removed.
-const SEGMENT_RECORDS: usize = 16_384;
+/// Records of a segment, give or take a batch. Beyond it the next segment begins, so that old ones can be removed.
+/// Tests get there sooner.
+const SEGMENT_RECORDS: usize = if cfg!(test) { 4 } else { 16_384 };
 
 /// One deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! The spool on the real disk, as its owner sees it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::io::Read;
 use std::path::Path;

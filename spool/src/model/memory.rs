@@ -1,0 +1,332 @@
+//! A file system in memory that behaves, at a power cut, as badly as a real one may.
+//!
+//! Bytes that were not fsynced may be there, be missing, or be there in part; names that were not fsynced may be as
+//! before, as after, or as at any time between, each for itself. A failed fsync loses what it should have saved,
+//! and the next one succeeds. A fuse lets every call after the n-th fail without effect, as when the process dies.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use crate::clock::Millis;
+use crate::fs::{Found, Fs, Written};
+use crate::parallel::lock;
+
+/// A choice among `0..n`: where a crash decides what it keeps.
+pub(crate) type Dice<'a> = &'a mut dyn FnMut(usize) -> usize;
+
+#[derive(Clone, Default)]
+pub(crate) struct Memory(Arc<Mutex<Disk>>);
+
+#[derive(Default)]
+struct Disk {
+    files: Vec<Inode>,
+    /// Every directory that exists, except above the root.
+    directories: BTreeMap<PathBuf, Names>,
+    fuse: Option<Fuse>,
+}
+
+/// What happens to a later call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fuse {
+    /// Every call after that many changes fails, without effect.
+    Death(u32),
+    /// The fsync after that many others fails.
+    FailedFsync(u32),
+}
+
+#[derive(Clone, Default)]
+struct Inode {
+    bytes: Vec<u8>,
+    modified: Millis,
+    durable: (Vec<u8>, Millis),
+}
+
+/// For each name what it stood for since the last fsync, the present last.
+#[derive(Clone, Default)]
+struct Names(BTreeMap<OsString, Vec<Option<Node>>>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Node {
+    File(usize),
+    Directory,
+}
+
+impl Names {
+    fn get(&self, name: &OsStr) -> Option<Node> {
+        *self.0.get(name)?.last()?
+    }
+
+    fn set(&mut self, name: &OsStr, node: Option<Node>) {
+        self.0.entry(name.to_owned()).or_insert_with(|| vec![None]).push(node);
+    }
+
+    fn settle(&mut self, mut choose: impl FnMut(&[Option<Node>]) -> usize) {
+        for history in self.0.values_mut() {
+            *history = vec![history[choose(history)]];
+        }
+        self.0.retain(|_, history| history[0].is_some());
+    }
+}
+
+fn error(kind: io::ErrorKind) -> io::Error {
+    io::Error::new(kind, "the disk in memory says so")
+}
+
+fn split(path: &Path) -> (&Path, &OsStr) {
+    (path.parent().expect("paths have a parent"), path.file_name().expect("paths have a name"))
+}
+
+impl Disk {
+    fn alive(&self) -> io::Result<()> {
+        match self.fuse {
+            Some(Fuse::Death(0)) => Err(io::Error::other("the process is dead")),
+            _ => Ok(()),
+        }
+    }
+
+    /// A call that changes something.
+    fn change(&mut self) -> io::Result<()> {
+        self.alive()?;
+        if let Some(Fuse::Death(left)) = &mut self.fuse {
+            *left -= 1;
+        }
+        Ok(())
+    }
+
+    /// An fsync: whether it works.
+    fn sync(&mut self) -> io::Result<bool> {
+        self.change()?;
+        match &mut self.fuse {
+            Some(Fuse::FailedFsync(0)) => {
+                self.fuse = None;
+                Ok(false)
+            }
+            Some(Fuse::FailedFsync(left)) => {
+                *left -= 1;
+                Ok(true)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    fn names(&mut self, directory: &Path) -> io::Result<&mut Names> {
+        self.directories.get_mut(directory).ok_or_else(|| error(io::ErrorKind::NotFound))
+    }
+
+    fn file(&mut self, path: &Path) -> io::Result<usize> {
+        let (directory, name) = split(path);
+        match self.names(directory)?.get(name) {
+            Some(Node::File(inode)) => Ok(inode),
+            Some(Node::Directory) => Err(error(io::ErrorKind::IsADirectory)),
+            None => Err(error(io::ErrorKind::NotFound)),
+        }
+    }
+
+    fn sync_inode(&mut self, inode: usize) -> io::Result<()> {
+        let works = self.sync()?;
+        let inode = &mut self.files[inode];
+        if works {
+            inode.durable = (inode.bytes.clone(), inode.modified);
+            return Ok(());
+        }
+        // The lost pages count as clean from now on, and read back as what is on the disk.
+        inode.bytes.clone_from(&inode.durable.0);
+        Err(io::Error::other("fsync failed"))
+    }
+}
+
+impl Memory {
+    /// A disk on which only `root` exists.
+    pub(crate) fn new(root: &Path) -> Self {
+        let memory = Self::default();
+        lock(&memory.0).directories.insert(root.to_owned(), Names::default());
+        memory
+    }
+
+    pub(crate) fn light(&self, fuse: Fuse) {
+        lock(&self.0).fuse = Some(fuse);
+    }
+
+    /// Whether the fuse has burnt down and the process cannot do anything any more.
+    pub(crate) fn is_dead(&self) -> bool {
+        lock(&self.0).alive().is_err()
+    }
+
+    /// The process is gone, the system is not: everything written is there, durable or not.
+    pub(crate) fn kill(&self) {
+        lock(&self.0).fuse = None;
+    }
+
+    /// The power is gone: what was not made durable is there, or not, as the dice fall.
+    pub(crate) fn power_cut(&self, dice: Dice<'_>) {
+        let mut disk = lock(&self.0);
+        disk.fuse = None;
+        for inode in &mut disk.files {
+            let cached = inode.bytes.len();
+            let kept = inode.durable.0.len();
+            match dice(3) {
+                0 => {}
+                1 => inode.bytes.truncate(kept + dice(cached - kept + 1)),
+                // The length arrived, the bytes did not.
+                _ => inode.bytes[kept..].fill(0),
+            }
+            inode.modified = if dice(2) == 0 { inode.durable.1 } else { inode.modified };
+            inode.durable = (inode.bytes.clone(), inode.modified);
+        }
+        for names in disk.directories.values_mut() {
+            names.settle(|history| dice(history.len()));
+        }
+        let lost: Vec<_> = disk.directories.keys().filter(|path| !disk.reachable(path)).cloned().collect();
+        for path in lost {
+            disk.directories.remove(&path);
+        }
+    }
+}
+
+impl Disk {
+    /// Whether the names of a directory and of those above it are there.
+    fn reachable(&self, path: &Path) -> bool {
+        let (above, name) = match path.parent().zip(path.file_name()) {
+            Some(parts) if self.directories.contains_key(parts.0) => parts,
+            _ => return true,
+        };
+        self.directories[above].get(name) == Some(Node::Directory) && self.reachable(above)
+    }
+}
+
+impl Fs for Memory {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let mut disk = lock(&self.0);
+        disk.change()?;
+        let (directory, name) = split(path);
+        let names = disk.names(directory)?;
+        if names.get(name).is_some() {
+            return Err(error(io::ErrorKind::AlreadyExists));
+        }
+        names.set(name, Some(Node::Directory));
+        disk.directories.insert(path.to_owned(), Names::default());
+        Ok(())
+    }
+
+    fn is_dir(&self, path: &Path) -> bool {
+        lock(&self.0).directories.contains_key(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<Found>> {
+        let mut disk = lock(&self.0);
+        disk.alive()?;
+        let names = disk.names(directory)?.clone();
+        let found = |(name, history): (&OsString, &Vec<Option<Node>>)| {
+            let inode = match history.last().copied().flatten()? {
+                Node::File(inode) => Some(&disk.files[inode]),
+                Node::Directory => None,
+            };
+            Some(Found {
+                name: name.clone(),
+                is_file: inode.is_some(),
+                size: inode.map_or(0, |inode| inode.bytes.len() as u64),
+                modified: inode.map_or(0, |inode| inode.modified),
+            })
+        };
+        Ok(names.0.iter().filter_map(found).collect())
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Written>> {
+        let mut disk = lock(&self.0);
+        disk.change()?;
+        let inode = disk.files.len();
+        let (directory, name) = split(path);
+        let names = disk.names(directory)?;
+        if names.get(name).is_some() {
+            return Err(error(io::ErrorKind::AlreadyExists));
+        }
+        names.set(name, Some(Node::File(inode)));
+        disk.files.push(Inode::default());
+        Ok(Box::new(Handle { memory: self.clone(), inode }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let mut disk = lock(&self.0);
+        disk.alive()?;
+        let inode = disk.file(path)?;
+        let mut file = tempfile::tempfile()?;
+        file.write_all(&disk.files[inode].bytes)?;
+        file.rewind()?;
+        Ok(file)
+    }
+
+    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut disk = lock(&self.0);
+        disk.change()?;
+        let inode = disk.file(from)?;
+        let (directory, name) = split(to);
+        let names = disk.names(directory)?;
+        if names.get(name).is_some() {
+            return Err(error(io::ErrorKind::AlreadyExists));
+        }
+        names.set(name, Some(Node::File(inode)));
+        let (directory, name) = split(from);
+        disk.names(directory)?.set(name, None);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut disk = lock(&self.0);
+        disk.change()?;
+        disk.file(path)?;
+        let (directory, name) = split(path);
+        disk.names(directory)?.set(name, None);
+        Ok(())
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        let mut disk = lock(&self.0);
+        let inode = disk.file(path)?;
+        disk.sync_inode(inode)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut disk = lock(&self.0);
+        let works = disk.sync()?;
+        let names = disk.names(path)?;
+        if !works {
+            return Err(io::Error::other("fsync failed"));
+        }
+        names.settle(|history| history.len() - 1);
+        Ok(())
+    }
+
+    fn free(&self, _: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+}
+
+struct Handle {
+    memory: Memory,
+    inode: usize,
+}
+
+impl Written for Handle {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut disk = lock(&self.memory.0);
+        disk.change()?;
+        disk.files[self.inode].bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn set_modified(&mut self, time: Millis) -> io::Result<()> {
+        let mut disk = lock(&self.memory.0);
+        disk.change()?;
+        disk.files[self.inode].modified = time;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut disk = lock(&self.memory.0);
+        disk.sync_inode(self.inode)
+    }
+}

@@ -1,0 +1,4 @@
+//! A model of the spool, and a disk that forgets: whatever happens, what was promised holds.
+
+mod memory;
+mod promises;

@@ -1,0 +1,353 @@
+//! Random life of a spool on the disk that forgets, against what its owner was told.
+//!
+//! - What was stored and not deleted is there, whole, once, with its time of arrival.
+//! - What was deleted is gone, and a repeat of it is recognised as long as it should be.
+//! - What was neither confirmed nor refused is there whole, or not at all.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::prelude::*;
+
+use super::memory::{Fuse, Memory};
+use crate::clock::{Clock, Millis, millis};
+use crate::draft::Draft;
+use crate::{CommitError, DiskError, Duplicates, Recovery, Settings, Spool, Stored, names, recover};
+
+const MINUTE: Millis = 60_000;
+/// A name without a number, one with a number, one with a time.
+const NAMES: [&[u8]; 3] = [b"status", b"host.0.data", b"web.1700000000.data"];
+/// The last one does not fit a draft's memory.
+const SIZES: [usize; 3] = [1, 300, 70_000];
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Commit a batch of (name, content).
+    Commit(Vec<(usize, usize)>),
+    /// Delete the packages at these places of the listing.
+    Delete(Vec<usize>),
+    Wait(Millis),
+    Crash(Crash),
+    /// A crash, and during the next start another one, after so many calls.
+    CrashTwice(Crash, u32),
+    /// Something goes wrong after some more calls; a process that dies of it ends in that way.
+    Light(Fuse, Crash),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Crash {
+    /// Of the process only.
+    Process,
+    /// Of the power, with a seed for what is lost.
+    Power(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let batch = prop::collection::vec((0..NAMES.len(), 0..SIZES.len()), 1..5);
+    let crash = || prop_oneof![1 => Just(Crash::Process), 3 => any::<u64>().prop_map(Crash::Power)];
+    let fuse =
+        prop_oneof![2 => (0..40_u32).prop_map(Fuse::Death), 1 => (0..12_u32).prop_map(Fuse::FailedFsync)];
+    prop_oneof![
+        4 => batch.prop_map(Step::Commit),
+        4 => prop::collection::vec(0..9_usize, 1..4).prop_map(Step::Delete),
+        1 => prop::sample::select(vec![1, 10, 20, 4 * 24 * 60]).prop_map(|minutes| Step::Wait(minutes * MINUTE)),
+        2 => crash().prop_map(Step::Crash),
+        1 => (crash(), 0..40_u32).prop_map(|(crash, calls)| Step::CrashTwice(crash, calls)),
+        2 => (fuse, crash()).prop_map(|(fuse, crash)| Step::Light(fuse, crash)),
+    ]
+}
+
+/// A name and the position of a content.
+type Sent = (&'static [u8], usize);
+
+/// What the owner knows of a package.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    Stored {
+        arrival: Millis,
+    },
+    /// The commit was not answered, or refused.
+    Unsure,
+    /// The deletion was not answered, or refused.
+    Deleting {
+        arrival: Millis,
+        at: Millis,
+    },
+}
+
+struct Owner {
+    disk: Memory,
+    time: Arc<AtomicU64>,
+    threads: usize,
+    spool: Option<Spool>,
+    states: BTreeMap<Sent, State>,
+    /// Latest deletion.
+    deleted: BTreeMap<Sent, Millis>,
+    /// How the process ends when the fuse burns down; while there is one, calls may fail.
+    fuse: Option<Crash>,
+}
+
+impl Owner {
+    fn new(threads: usize) -> Self {
+        let mut owner = Self {
+            disk: Memory::new(Path::new("/data")),
+            time: Arc::new(AtomicU64::new(1_700_000_000_000)),
+            threads,
+            spool: None,
+            states: BTreeMap::new(),
+            deleted: BTreeMap::new(),
+            fuse: None,
+        };
+        owner.open();
+        owner
+    }
+
+    fn now(&self) -> Millis {
+        self.time.load(Ordering::Relaxed)
+    }
+
+    fn spool(&self) -> &Spool {
+        self.spool.as_ref().expect("the spool is open between steps")
+    }
+
+    fn take(&mut self, step: Step) {
+        self.time.fetch_add(1, Ordering::Relaxed);
+        match step {
+            Step::Commit(batch) => self.commit(&batch),
+            Step::Delete(places) => self.delete(&places),
+            Step::Wait(time) => _ = self.time.fetch_add(time, Ordering::Relaxed),
+            Step::Crash(crash) => self.crash(crash),
+            Step::CrashTwice(crash, calls) => {
+                self.lose(crash);
+                self.disk.light(Fuse::Death(calls));
+                drop(self.open_spool());
+                self.crash(crash);
+            }
+            Step::Light(fuse, crash) => {
+                self.disk.light(fuse);
+                self.fuse = Some(crash);
+            }
+        }
+        if let Some(reason) = self.spool().usage().poisoned {
+            let results = self.spool().commit(vec![]);
+            assert!(results.is_empty() && self.spool().begin(1).is_err(), "poisoned: {reason}");
+        }
+        match self.fuse {
+            Some(crash) if self.disk.is_dead() || self.spool().usage().poisoned.is_some() => {
+                self.crash(crash)
+            }
+            _ => self.check_listing(),
+        }
+    }
+
+    fn commit(&mut self, batch: &[(usize, usize)]) {
+        let now = self.now();
+        let sent: Vec<Sent> = batch.iter().map(|&(name, content)| (NAMES[name], content)).collect();
+        let draft = |&(name, content): &Sent| (self.draft(content), name.to_vec());
+        let drafts: Vec<_> = sent.iter().map(draft).collect();
+        let results = self.spool().commit(drafts);
+        assert_eq!(results.len(), sent.len());
+        let mut firsts: BTreeMap<Sent, bool> = BTreeMap::new();
+        for (sent, result) in sent.into_iter().zip(results) {
+            let repeat = self.repeats(sent) || firsts.contains_key(&sent);
+            firsts.entry(sent).or_insert(result.is_ok());
+            match result {
+                Ok(Stored::New { package }) => {
+                    assert!(!repeat, "a repeat was stored again: {sent:?}");
+                    assert_eq!(millis(package.arrival), now);
+                    self.states.insert(sent, State::Stored { arrival: now });
+                }
+                Ok(Stored::Repeat) => {
+                    assert!(repeat, "a new package was taken for a repeat: {sent:?}");
+                    assert!(firsts[&sent], "a repeat of what was not stored");
+                }
+                Err(error) => {
+                    assert!(self.fuse.is_some() && !matches!(error, CommitError::InvalidName), "{error}");
+                    if !repeat {
+                        self.states.insert(sent, State::Unsure);
+                    }
+                }
+            }
+        }
+    }
+
+    fn draft(&self, content: usize) -> Draft {
+        let bytes = bytes(content);
+        let mut draft = self.spool().begin(bytes.len() as u64).expect("there is room");
+        // On a dead disk this fails, and then the commit must.
+        let _ = bytes.chunks(40_000).try_for_each(|piece| draft.write(piece));
+        draft
+    }
+
+    fn repeats(&self, sent: Sent) -> bool {
+        let kept = Duplicates::default().kept(names::timed(sent.0));
+        let known = matches!(self.states.get(&sent), Some(State::Stored { .. } | State::Deleting { .. }));
+        known || self.deleted.get(&sent).is_some_and(|at| self.now() - at < kept)
+    }
+
+    fn delete(&mut self, places: &[usize]) {
+        let at = self.now();
+        let listing = self.spool().listing();
+        let listed: Vec<&[u8]> = listing.names().collect();
+        let names = places.iter().filter_map(|&place| listed.get(place));
+        let leases: Vec<_> = names.filter_map(|name| self.spool().lease(name)).collect();
+        let sent: Vec<Sent> = leases.iter().map(|lease| identify(lease.package())).collect();
+        let results = self.spool().delete(leases);
+        assert_eq!(results.len(), sent.len());
+        for (sent, result) in sent.into_iter().zip(results) {
+            let Some(State::Stored { arrival } | State::Deleting { arrival, .. }) =
+                self.states.get(&sent).copied()
+            else {
+                panic!("listed, but not stored: {sent:?}");
+            };
+            match result {
+                Ok(()) => {
+                    self.states.remove(&sent);
+                    self.deleted.insert(sent, at);
+                }
+                Err(error) => {
+                    assert!(self.fuse.is_some(), "{error}");
+                    self.states.insert(sent, State::Deleting { arrival, at });
+                }
+            }
+        }
+    }
+
+    fn crash(&mut self, crash: Crash) {
+        self.lose(crash);
+        self.open();
+    }
+
+    fn lose(&mut self, crash: Crash) {
+        // Before the disk lives again: a dead process tidies nothing up.
+        self.spool = None;
+        self.disk.kill();
+        self.fuse = None;
+        if let Crash::Power(seed) = crash {
+            let mut state = seed | 1;
+            self.disk.power_cut(&mut |choices| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 33) as usize % choices
+            });
+        }
+    }
+
+    fn open(&mut self) {
+        let (spool, recovery) = self.open_spool().expect("it opens");
+        assert!(recovery.corrupt.is_empty(), "nothing doubled, nothing scrambled: {recovery:?}");
+        self.spool = Some(spool);
+        self.learn();
+    }
+
+    fn open_spool(&self) -> Result<(Spool, Recovery), DiskError> {
+        let clock = {
+            let time = Arc::clone(&self.time);
+            Clock::new(move || time.load(Ordering::Relaxed))
+        };
+        let settings = Settings {
+            root: PathBuf::from("/data/spool"),
+            max_bytes: u64::MAX,
+            max_files: u64::MAX,
+            reserve_bytes: 0,
+            duplicates: Duplicates::default(),
+        };
+        recover::open_on(Arc::new(self.disk.clone()), clock, self.threads, None, &settings)
+    }
+
+    /// What was unsure shows after a start.
+    fn learn(&mut self) {
+        let found = self.found();
+        for sent in NAMES.iter().flat_map(|&name| (0..SIZES.len()).map(move |content| (name, content))) {
+            let state = self.states.get(&sent).copied();
+            match (found.get(&sent).copied(), state) {
+                (found, Some(State::Stored { arrival })) => {
+                    assert_eq!(found, Some(arrival), "a stored package was lost or changed: {sent:?}");
+                }
+                (Some(arrival), Some(State::Unsure)) => {
+                    _ = self.states.insert(sent, State::Stored { arrival })
+                }
+                (None, Some(State::Unsure)) => _ = self.states.remove(&sent),
+                (Some(found), Some(State::Deleting { arrival, .. })) => {
+                    assert_eq!(found, arrival);
+                    self.states.insert(sent, State::Stored { arrival });
+                }
+                (None, Some(State::Deleting { at, .. })) => {
+                    self.states.remove(&sent);
+                    self.deleted.insert(sent, at);
+                }
+                (Some(_), None) => panic!("a deleted package came back: {sent:?}"),
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// While the process lives, the listing shows exactly what is stored.
+    fn check_listing(&self) {
+        let stored = |(&sent, &state): (&Sent, &State)| match state {
+            State::Stored { arrival } | State::Deleting { arrival, .. } => Some((sent, arrival)),
+            State::Unsure => None,
+        };
+        assert_eq!(self.found(), self.states.iter().filter_map(stored).collect());
+    }
+
+    /// What the spool lists, read to the last byte, and its arrival.
+    fn found(&self) -> BTreeMap<Sent, Millis> {
+        let mut found = BTreeMap::new();
+        for name in self.spool().listing().names() {
+            let package = self.spool().find(name).expect("what is listed is found");
+            let sent = identify(&package);
+            let mut read = Vec::new();
+            self.spool()
+                .open_package(&package)
+                .and_then(|mut file| file.read_to_end(&mut read))
+                .expect("is readable");
+            assert!(read == bytes(sent.1), "a package is not whole: {sent:?}");
+            let before = found.insert(sent, millis(package.arrival));
+            assert_eq!(before, None, "a package is there twice: {sent:?}");
+        }
+        found
+    }
+}
+
+fn bytes(content: usize) -> Vec<u8> {
+    vec![b'a' + content as u8; SIZES[content]]
+}
+
+/// Which name and content a package was sent with: the sizes tell the contents apart.
+fn identify(package: &crate::Package) -> Sent {
+    let content = SIZES.iter().position(|&size| size as u64 == package.size).expect("a package is not whole");
+    let given = |name: &&[u8]| {
+        names::candidates(name, package.digest).take(8).any(|it| it[..] == *package.listed_name)
+    };
+    (NAMES.into_iter().find(given).expect("the listed name comes from the sent one"), content)
+}
+
+/// As many cases as `PROPTEST_CASES` says, else enough for half a minute.
+fn config() -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => config,
+        None => ProptestConfig { cases: 3_000, ..config },
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn what_was_promised_holds(
+        threads in prop_oneof![9 => Just(1_usize), 1 => Just(4_usize)],
+        steps in prop::collection::vec(step(), 1..25),
+    ) {
+        let mut owner = Owner::new(threads);
+        for step in steps {
+            owner.take(step);
+        }
+        owner.crash(Crash::Power(1));
+    }
+}
