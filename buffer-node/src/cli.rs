@@ -1,0 +1,78 @@
+//! The command line, and what the process says with its exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::log;
+
+/// Tidegate buffer node: accepts agents' files over Tentacle and holds them for the sync server.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate-buffer-node", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs until SIGTERM or SIGINT.
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// How log lines on stderr look.
+        #[arg(long, value_enum, default_value_t)]
+        log_format: log::Format,
+    },
+    /// Checks the configuration and the certificates it names, and says everything that is wrong.
+    #[command(short_flag = 't')]
+    Validate {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// Why the process ends without success.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The command line is wrong; clap words it.
+    #[error("{0}")]
+    Usage(clap::Error),
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Configuration(String),
+    /// Something holds what this process needs; later may work.
+    #[error("{0}")]
+    Temporary(String),
+    /// A file or a port may not be used.
+    #[error("{0}")]
+    Permission(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    /// An I/O error with its story, as permission or other failure.
+    pub(crate) fn io(what: impl std::fmt::Display, error: &std::io::Error) -> Self {
+        let text = format!("{what}: {error}");
+        match error.kind() {
+            std::io::ErrorKind::PermissionDenied => Self::Permission(text),
+            _ => Self::Other(text),
+        }
+    }
+
+    /// The codes of sysexits.h that operators and the units know.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Usage(_) => 64,
+            Self::Configuration(_) => 78,
+            Self::Temporary(_) => 75,
+            Self::Permission(_) => 77,
+            Self::Other(_) => 1,
+        })
+    }
+}

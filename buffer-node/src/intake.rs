@@ -1,0 +1,204 @@
+//! Takes one offered file: body bytes into a draft of the spool, then to where the file belongs.
+//!
+//! Every body goes through a draft, also that of a shared file or an archive: so room is reserved, limits and the
+//! free-space reserve hold for all of them, and a crash leaves nothing but what the spool removes at its start. Nothing here
+//! answers the peer; `session` turns an [`Outcome`] into a reply.
+
+use std::io;
+use std::sync::Arc;
+
+use tidegate_proto::{Name, Packing, Reason};
+use tidegate_spool::{Draft, Full, Stored};
+use tokio::task::spawn_blocking;
+
+use crate::archive::{Archive, BadArchive};
+use crate::committer::{Package, StoreError};
+use crate::draft_writer::DraftWriter;
+use crate::memory::Claim;
+use crate::node::Node;
+use crate::shared::{Put, PutError};
+
+/// An upload whose body is arriving.
+pub(crate) struct Upload {
+    name: Name,
+    packing: Packing,
+    /// Absent only while a blocking task has it, and after a failed write.
+    draft: Option<Draft>,
+    memory: Claim,
+}
+
+/// What became of a whole body.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Durable now.
+    Stored,
+    /// Durable before, the same name and bytes.
+    Repeat,
+}
+
+/// Why an upload is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IntakeError {
+    #[error("no room: {0}")]
+    Full(#[from] Full),
+    #[error("no room for another shared file: {0}")]
+    SharedFull(String),
+    #[error("a shared file of this name holds other bytes, and `overwrite` is off")]
+    Exists,
+    #[error("{0}")]
+    Archive(BadArchive),
+    #[error("the disk failed: {0}")]
+    Disk(io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl IntakeError {
+    /// What the sender hears. A failing disk is no room to the sender: it keeps the file and comes back.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::Exists => Reason::Exists,
+            Self::Archive(_) => Reason::Bare,
+            Self::Full(_) | Self::SharedFull(_) | Self::Disk(_) | Self::Store(_) => Reason::StorageFull,
+        }
+    }
+
+    /// Whether the node itself is at fault, which an operator must see.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self, Self::Disk(_) | Self::Store(_) | Self::Full(Full::Poisoned { .. }))
+    }
+}
+
+impl From<io::Error> for IntakeError {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl From<BadArchive> for IntakeError {
+    fn from(bad: BadArchive) -> Self {
+        match bad {
+            BadArchive::Sink(error) => Self::Disk(error),
+            bad => Self::Archive(bad),
+        }
+    }
+}
+
+impl From<PutError> for IntakeError {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Full(limit) => Self::SharedFull(limit),
+            PutError::Io(error) => Self::Disk(error),
+        }
+    }
+}
+
+impl Upload {
+    /// Decides about an offer before its body comes, and reserves room.
+    pub(crate) async fn begin(
+        node: &Arc<Node>,
+        name: Name,
+        size: u64,
+        packing: Packing,
+    ) -> Result<Self, IntakeError> {
+        if let Some(directory) = node.filters.directory_of(name.as_bytes()) {
+            let plain_size = (packing == Packing::Plain).then_some(size);
+            let (node, directory, name) = (node.clone(), directory.to_owned(), name.clone());
+            let taken =
+                blocking(move || Ok(node.shared.is_taken(&directory, name.as_bytes(), plain_size)?));
+            if taken.await? {
+                return Err(IntakeError::Exists);
+            }
+        }
+        let draft = Some(node.spool.begin(size)?);
+        Ok(Self { name, packing, draft, memory: Claim::nothing(&node.budget) })
+    }
+
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    pub(crate) fn packing(&self) -> Packing {
+        self.packing
+    }
+
+    /// Takes a piece of the body into memory. `false`: there is no room there, and [`Upload::write_out`] takes it.
+    pub(crate) fn hold(&mut self, bytes: &[u8]) -> Result<bool, IntakeError> {
+        let held = self.memory.grow(bytes.len());
+        if held {
+            self.draft.as_mut().ok_or_else(lost_draft)?.write(bytes)?;
+        }
+        Ok(held)
+    }
+
+    /// Takes a piece of the body, and writes it to disk with all that came before.
+    pub(crate) async fn write_out(&mut self, bytes: Vec<u8>) -> Result<(), IntakeError> {
+        let mut draft = self.draft.take().ok_or_else(lost_draft)?;
+        let draft = blocking(move || {
+            draft.write(&bytes)?;
+            draft.contents()?;
+            Ok(draft)
+        });
+        self.draft = Some(draft.await?);
+        self.memory.release();
+        Ok(())
+    }
+
+    /// The body is whole: makes the file durable where it belongs.
+    pub(crate) async fn finish(self, node: &Arc<Node>) -> Result<Outcome, IntakeError> {
+        let draft = self.draft.ok_or_else(lost_draft)?;
+        let package = Package { draft, memory: self.memory, name: self.name.as_bytes().to_vec() };
+        let package = match self.packing {
+            Packing::Plain => package,
+            Packing::Zip => unpack(node, package).await?,
+        };
+        match node.filters.directory_of(&package.name) {
+            Some(directory) => share(node, directory.to_owned(), package).await,
+            None => match node.committer.store(package).await? {
+                Stored::New { .. } => Ok(Outcome::Stored),
+                Stored::Repeat => Ok(Outcome::Repeat),
+            },
+        }
+    }
+}
+
+/// Exchanges an archive for its content.
+async fn unpack(node: &Arc<Node>, package: Package) -> Result<Package, IntakeError> {
+    let place = node.packing.acquire().await.expect("the semaphore is never closed");
+    let unpacking = node.clone();
+    let unpacked = blocking(move || {
+        let Package { mut draft, memory, name } = package;
+        let archive = Archive::open(draft.contents()?, unpacking.session.max_size)?;
+        let mut content = unpacking.spool.begin(archive.size())?;
+        archive.inflate(&mut DraftWriter(&mut content))?;
+        Ok(Package { draft: content, memory, name })
+    })
+    .await;
+    drop(place);
+    unpacked
+}
+
+/// Puts a whole draft in the place of a shared file.
+async fn share(node: &Arc<Node>, directory: String, package: Package) -> Result<Outcome, IntakeError> {
+    let node = node.clone();
+    blocking(move || {
+        let Package { mut draft, memory: _memory, name } = package;
+        match node.shared.put(&directory, &name, draft.contents()?, draft.written())? {
+            Put::Written => Ok(Outcome::Stored),
+            Put::Same => Ok(Outcome::Repeat),
+            Put::Taken => Err(IntakeError::Exists),
+        }
+    })
+    .await
+}
+
+fn lost_draft() -> IntakeError {
+    IntakeError::Disk(io::Error::other("an earlier write failed"))
+}
+
+/// Disk work, away from the runtime's own threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, IntakeError> + Send + 'static,
+) -> Result<T, IntakeError> {
+    spawn_blocking(work).await.unwrap_or_else(|panic| Err(IntakeError::Disk(io::Error::other(panic))))
+}

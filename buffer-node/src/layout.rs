@@ -1,0 +1,40 @@
+//! Where things lie below the node's storage root: the only module that joins paths there.
+//!
+//! ```text
+//! <directory>/spool/     data packages; its inside belongs to the spool crate
+//! <directory>/tmp/       shared files on their way in; emptied at start
+//! <directory>/<dir>/     shared files by name, one directory for each filter
+//! ```
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The directory of the data packages.
+const SPOOL: &str = "spool";
+
+/// The directory of unfinished shared files.
+const TEMPORARY: &str = "tmp";
+
+/// The directories no filter may use.
+pub(crate) const RESERVED: [&str; 2] = [SPOOL, TEMPORARY];
+
+/// The spool's root.
+pub(crate) fn spool(root: &Path) -> PathBuf {
+    root.join(SPOOL)
+}
+
+/// The directory of unfinished shared files.
+pub(crate) fn temporary(root: &Path) -> PathBuf {
+    root.join(TEMPORARY)
+}
+
+/// The directory of the shared files that a filter collects.
+pub(crate) fn shared_directory(root: &Path, directory: &str) -> PathBuf {
+    root.join(directory)
+}
+
+/// One shared file. `name` has been parsed, so it can neither be empty nor leave the directory.
+pub(crate) fn shared_file(root: &Path, directory: &str, name: &[u8]) -> PathBuf {
+    root.join(directory).join(OsStr::from_bytes(name))
+}

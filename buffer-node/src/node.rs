@@ -1,0 +1,66 @@
+//! What all connections of one node share, and how it is put together at start.
+
+use std::io;
+use std::thread::JoinHandle;
+
+use tidegate_proto::ResponderSettings;
+use tidegate_spool::{OpenError, Recovery, Spool};
+use tokio::sync::Semaphore;
+
+use crate::committer::Committer;
+use crate::config::Config;
+use crate::filters::Filters;
+use crate::log::Repeats;
+use crate::memory::Budget;
+use crate::shared::Shared;
+
+/// Archives packed or unpacked at the same time. Each takes CPU and some memory; beyond it sessions wait.
+const PACKING_MAX: usize = 4;
+
+/// The shared state.
+pub(crate) struct Node {
+    pub(crate) filters: Filters,
+    pub(crate) spool: Spool,
+    pub(crate) shared: Shared,
+    pub(crate) committer: Committer,
+    pub(crate) budget: Budget,
+    pub(crate) packing: Semaphore,
+    pub(crate) session: ResponderSettings,
+    pub(crate) insecure: bool,
+    pub(crate) repeats: Repeats,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    Spool(#[from] OpenError),
+    #[error("cannot prepare the directories of shared files: {0}")]
+    Shared(io::Error),
+    #[error("cannot start the thread that stores packages: {0}")]
+    Thread(io::Error),
+}
+
+impl Node {
+    /// Opens the storage. The spool comes first: its lock keeps a second process away from everything else.
+    /// The thread ends once the node and all its sessions are gone.
+    pub(crate) fn open(config: &Config) -> Result<(Self, Recovery, JoinHandle<()>), StartError> {
+        let (spool, recovery) = Spool::open(config.spool.clone())?;
+        let directories = config.filters.directories();
+        let shared = Shared::open(&config.directory, &directories, config.overwrite, config.shared)
+            .map_err(StartError::Shared)?;
+        let (committer, thread) = Committer::start(spool.clone()).map_err(StartError::Thread)?;
+        let node = Self {
+            filters: config.filters.clone(),
+            spool,
+            shared,
+            committer,
+            budget: Budget::new(config.buffered_bytes),
+            packing: Semaphore::new(PACKING_MAX),
+            session: config.session.clone(),
+            insecure: config.insecure,
+            repeats: Repeats::default(),
+        };
+        Ok((node, recovery, thread))
+    }
+}

@@ -1,0 +1,319 @@
+//! One connection, from its first command to its end: asks the protocol machine what happened, lets `intake` and
+//! `handover` do it, and answers. Here are decided rights and replies; bytes and files are others' work.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tidegate_net::shutdown::Shutdown;
+use tidegate_net::{Link, LinkError};
+use tidegate_proto::{Close, Escaped, Name, Packing, Reason, Responder, ResponderEvent, Time, Verb};
+use tidegate_spool::Lease;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::{debug, error, info, warn};
+
+use crate::handover::{HandoverError, Source};
+use crate::intake::{IntakeError, Outcome, Upload};
+use crate::node::Node;
+use crate::rights::Rights;
+
+/// Serves a connection until it ends, or until the node stops and nothing is in flight on it.
+pub(crate) async fn serve<S>(
+    node: Arc<Node>,
+    stream: S,
+    peer: SocketAddr,
+    rights: Rights,
+    shutdown: &Shutdown,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let machine = Responder::new(node.session.clone(), Time::ZERO);
+    let link = Link::new(stream, machine, node.session.idle);
+    let mut session = Session { node, link, peer, rights, work: Work::Nothing };
+    let end = session.run(shutdown).await;
+    session.log_end(&end);
+    if !matches!(end, End::Link(LinkError::Io(_) | LinkError::Stalled)) {
+        session.link.shutdown().await;
+    }
+}
+
+struct Session<S> {
+    node: Arc<Node>,
+    link: Link<S, Responder>,
+    peer: SocketAddr,
+    rights: Rights,
+    work: Work,
+}
+
+/// What is in flight.
+enum Work {
+    Nothing,
+    /// A body is arriving.
+    Receiving(Upload),
+    /// A body was announced; with a lease, it is a package to be moved.
+    Sending(Source, Option<Lease>),
+    /// A moved package was sent; it goes when the peer has proved that it read it.
+    Moved(Lease),
+}
+
+/// Why a session is over.
+enum End {
+    Link(LinkError),
+    /// A body could not go on: too late for a refusal.
+    Intake(IntakeError),
+    Handover(HandoverError),
+    Stopping,
+}
+
+impl From<LinkError> for End {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
+    }
+}
+
+impl<S> Session<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    async fn run(&mut self, shutdown: &Shutdown) -> End {
+        loop {
+            let idle = matches!(self.work, Work::Nothing);
+            let event = tokio::select! {
+                biased;
+                () = shutdown.draining(), if idle => return End::Stopping,
+                event = self.link.next() => event,
+            };
+            let handled = match event {
+                Ok(event) => self.handle(event).await,
+                Err(error) => Err(error.into()),
+            };
+            if let Err(end) = handled {
+                return end;
+            }
+        }
+    }
+
+    async fn handle(&mut self, event: ResponderEvent) -> Result<(), End> {
+        match event {
+            ResponderEvent::Refused { verb, name, reason } => {
+                let why = reason.text(verb).unwrap_or("not an acceptable request");
+                self.log_refusal(verb, &name, &why);
+            }
+            ResponderEvent::Offer { name, size, packing } => self.offer(name, size, packing).await,
+            ResponderEvent::Body => self.body().await?,
+            ResponderEvent::BodyEnd => self.body_end().await,
+            ResponderEvent::Fetch { name, packing } => self.fetch(name, packing).await,
+            ResponderEvent::List { filter } => self.list(&filter).await,
+            ResponderEvent::Move { name } => self.move_package(name).await,
+            ResponderEvent::Proceed => self.send().await?,
+            ResponderEvent::Declined => self.work = Work::Nothing,
+            ResponderEvent::Released => self.delete_moved().await,
+            ResponderEvent::Quit => {}
+        }
+        Ok(())
+    }
+
+    async fn offer(&mut self, name: Name, size: u64, packing: Packing) {
+        let shown = name.as_bytes().to_vec();
+        match Upload::begin(&self.node, name, size, packing).await {
+            Ok(upload) => {
+                self.work = Work::Receiving(upload);
+                let now = self.link.now();
+                self.link.machine().accept(now);
+            }
+            Err(error) => self.refuse_upload(&shown, packing, &error),
+        }
+    }
+
+    async fn body(&mut self) -> Result<(), End> {
+        let Work::Receiving(upload) = &mut self.work else { return Ok(()) };
+        if !upload.hold(self.link.chunk()).map_err(End::Intake)? {
+            let bytes = self.link.chunk().to_vec();
+            upload.write_out(bytes).await.map_err(End::Intake)?;
+        }
+        Ok(())
+    }
+
+    async fn body_end(&mut self) {
+        let Work::Receiving(upload) = std::mem::replace(&mut self.work, Work::Nothing) else { return };
+        let (name, packing) = (upload.name().as_bytes().to_vec(), upload.packing());
+        match upload.finish(&self.node).await {
+            Ok(outcome) => {
+                let now = self.link.now();
+                self.link.machine().confirm(now);
+                let repeat = matches!(outcome, Outcome::Repeat);
+                debug!(peer = %self.peer, name = %Escaped(&name), repeat, "stored");
+            }
+            Err(error) => self.refuse_upload(&name, packing, &error),
+        }
+    }
+
+    async fn fetch(&mut self, name: Name, packing: Packing) {
+        let verb = match packing {
+            Packing::Plain => Verb::Recv,
+            Packing::Zip => Verb::ZRecv,
+        };
+        let node = self.node.clone();
+        let shown = name.as_bytes().to_vec();
+        let source = match node.filters.directory_of(name.as_bytes()) {
+            Some(directory) => Source::shared(&node, directory, name, packing).await,
+            None if self.may_pull(verb, &shown) => Source::package(&node, name, packing).await,
+            None => return self.refuse(Reason::NotFound),
+        };
+        match source {
+            Ok(source) => self.announce(source, None),
+            Err(error) => {
+                self.log_handover(verb, &shown, &error);
+                let full = matches!(error, HandoverError::Full(_));
+                self.refuse(if full { Reason::StorageFull } else { Reason::NotFound });
+            }
+        }
+    }
+
+    async fn list(&mut self, filter: &[u8]) {
+        if !self.may_pull(Verb::Ls, filter) {
+            return self.refuse(Reason::Bare);
+        }
+        let node = self.node.clone();
+        match Source::listing(&node, node.filters.directory_of(filter)).await {
+            Ok(source) => self.announce(source, None),
+            Err(error) => {
+                self.log_handover(Verb::Ls, filter, &error);
+                self.refuse(Reason::Bare);
+            }
+        }
+    }
+
+    async fn move_package(&mut self, name: Name) {
+        let shown = name.as_bytes().to_vec();
+        if !self.may_pull(Verb::Mv, &shown) {
+            return self.refuse(Reason::Bare);
+        }
+        if self.node.filters.directory_of(&shown).is_some() {
+            self.log_refusal(Verb::Mv, &shown, &"shared files stay on the node; RECV reads them");
+            return self.refuse(Reason::Bare);
+        }
+        match Source::leased(&self.node, name).await {
+            Ok((source, lease)) => self.announce(source, Some(lease)),
+            Err(error) => {
+                self.log_handover(Verb::Mv, &shown, &error);
+                self.refuse(Reason::Bare);
+            }
+        }
+    }
+
+    fn announce(&mut self, source: Source, lease: Option<Lease>) {
+        let now = self.link.now();
+        self.link.machine().announce(source.size(), now);
+        self.work = Work::Sending(source, lease);
+    }
+
+    /// Sends the announced body, at the pace at which the peer takes it.
+    async fn send(&mut self) -> Result<(), End> {
+        let Work::Sending(source, _) = &mut self.work else { return Ok(()) };
+        loop {
+            let chunk = source.chunk().await.map_err(End::Handover)?;
+            if chunk.is_empty() {
+                break;
+            }
+            let now = self.link.now();
+            self.link.machine().write_body(&chunk, now);
+            self.link.flush().await?;
+        }
+        self.work = match std::mem::replace(&mut self.work, Work::Nothing) {
+            Work::Sending(_, Some(lease)) => Work::Moved(lease),
+            _ => Work::Nothing,
+        };
+        Ok(())
+    }
+
+    async fn delete_moved(&mut self) {
+        if let Work::Moved(lease) = std::mem::replace(&mut self.work, Work::Nothing) {
+            let name = lease.package().listed_name.clone();
+            match self.node.committer.delete(lease).await {
+                Ok(()) => debug!(peer = %self.peer, name = %Escaped(&name), "moved and deleted"),
+                Err(error) => {
+                    error!(name = %Escaped(&name), %error, "a moved package could not be deleted, it stays")
+                }
+            }
+        }
+        let now = self.link.now();
+        self.link.machine().released(now);
+    }
+
+    /// Whether the peer has a puller's rights; otherwise the log says which check failed.
+    fn may_pull(&self, verb: Verb, name: &[u8]) -> bool {
+        match &self.rights {
+            Rights::Puller => true,
+            Rights::None(lack) => {
+                self.log_refusal(verb, name, lack);
+                false
+            }
+        }
+    }
+
+    fn refuse(&mut self, reason: Reason) {
+        let now = self.link.now();
+        self.link.machine().refuse(reason, now);
+    }
+
+    fn refuse_upload(&mut self, name: &[u8], packing: Packing, error: &IntakeError) {
+        let verb = match packing {
+            Packing::Plain => Verb::Send,
+            Packing::Zip => Verb::ZSend,
+        };
+        if error.is_ours() {
+            self.log_disk(verb, name, error);
+        } else {
+            self.log_refusal(verb, name, error);
+        }
+        self.refuse(error.reason());
+    }
+
+    fn log_refusal(&self, verb: Verb, name: &[u8], why: &dyn std::fmt::Display) {
+        if let Some(line) = self.node.repeats.admit("refused", self.peer.ip()) {
+            let suppressed = line.suppressed;
+            warn!(peer = %self.peer, %verb, name = %Escaped(name), reason = %why, suppressed, "refused");
+        }
+    }
+
+    fn log_handover(&self, verb: Verb, name: &[u8], error: &HandoverError) {
+        match error {
+            // Agents ask at every interval for files that nobody has written yet.
+            HandoverError::NotFound => {
+                debug!(peer = %self.peer, %verb, name = %Escaped(name), "no such file")
+            }
+            HandoverError::Disk(_) => self.log_disk(verb, name, error),
+            HandoverError::Leased | HandoverError::Full(_) => self.log_refusal(verb, name, error),
+        }
+    }
+
+    fn log_disk(&self, verb: Verb, name: &[u8], error: &dyn std::fmt::Display) {
+        if let Some(line) = self.node.repeats.admit("disk", self.peer.ip()) {
+            let suppressed = line.suppressed;
+            error!(peer = %self.peer, %verb, name = %Escaped(name), %error, suppressed, "the storage failed");
+        }
+    }
+
+    fn log_end(&self, end: &End) {
+        let reason: &dyn std::fmt::Display = match end {
+            End::Link(LinkError::Closed(close)) if close.is_clean() => {
+                return debug!(peer = %self.peer, reason = %close, "closed");
+            }
+            End::Stopping => return debug!(peer = %self.peer, reason = "the node is stopping", "closed"),
+            End::Link(LinkError::Closed(Close::Idle)) => {
+                return info!(peer = %self.peer, reason = %Close::Idle, "closed");
+            }
+            End::Link(error) => error,
+            End::Intake(error) => error,
+            End::Handover(error) => error,
+        };
+        if let Some(line) = self.node.repeats.admit("closed", self.peer.ip()) {
+            let name = match &self.work {
+                Work::Receiving(upload) => Some(upload.name().to_string()),
+                Work::Moved(lease) => Some(Escaped(&lease.package().listed_name).to_string()),
+                Work::Nothing | Work::Sending(..) => None,
+            };
+            warn!(peer = %self.peer, name, %reason, suppressed = line.suppressed, "connection broken off");
+        }
+    }
+}

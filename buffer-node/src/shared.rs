@@ -1,0 +1,241 @@
+//! Shared files: kept by name, replaced whole and durably, served to everybody, never drained.
+//!
+//! Operators edit the same directories with their own tools, so nothing about them is remembered between two
+//! requests but a running count for the room. Only regular files count as files: a link or a pipe that somebody
+//! put there is neither followed nor opened.
+//!
+//! `overwrite` off means that a taken name keeps its bytes. A stock server refuses before the body; here the offer
+//! is refused at once only when its size shows that the bytes differ. Otherwise the body is taken and compared,
+//! because a sender whose `SEND OK` was lost repeats itself and must hear `SEND OK`. To the stock client both
+//! refusals are the same words and the same exit code.
+
+mod room;
+
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::OFlags;
+use tidegate_proto::Name;
+use tidegate_spool::durable;
+
+use crate::config::SharedLimits;
+use crate::layout;
+use room::Room;
+
+/// Names that are put at the same time without waiting for each other.
+const STRIPES: usize = 64;
+
+/// Bytes compared at once.
+const COMPARE_BYTES: usize = 16 * 1024;
+
+/// The shared files of a node. Everything here blocks on the disk.
+pub(crate) struct Shared {
+    root: PathBuf,
+    overwrite: bool,
+    room: Room,
+    /// Two uploads of one name must not both find it free.
+    stripes: [Mutex<()>; STRIPES],
+    hasher: RandomState,
+    counter: AtomicU64,
+}
+
+/// What became of a file that was put.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Put {
+    Written,
+    /// The same bytes were there already.
+    Same,
+    /// Other bytes are there, and stay.
+    Taken,
+}
+
+/// Why a file could not be put.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PutError {
+    #[error("{0}")]
+    Full(String),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+enum Found {
+    Nothing,
+    File(File),
+    /// A directory, a link, a pipe.
+    Other,
+}
+
+impl Shared {
+    /// Makes the directories and removes what an earlier process left unfinished.
+    pub(crate) fn open(
+        root: &Path,
+        directories: &[&str],
+        overwrite: bool,
+        limits: SharedLimits,
+    ) -> io::Result<Self> {
+        let temporary = layout::temporary(root);
+        durable::create_dir_all(&temporary)?;
+        for entry in fs::read_dir(&temporary)? {
+            fs::remove_file(entry?.path())?;
+        }
+        let directories: Vec<PathBuf> =
+            directories.iter().map(|directory| layout::shared_directory(root, directory)).collect();
+        for directory in &directories {
+            durable::create_dir_all(directory)?;
+        }
+        Ok(Self {
+            root: root.into(),
+            overwrite,
+            room: Room::count(directories, limits)?,
+            stripes: std::array::from_fn(|_| Mutex::new(())),
+            hasher: RandomState::new(),
+            counter: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether it is clear before the body that the name keeps its bytes. `size` is that of the offered file, where
+    /// it is known.
+    pub(crate) fn is_taken(&self, directory: &str, name: &[u8], size: Option<u64>) -> io::Result<bool> {
+        if self.overwrite {
+            return Ok(false);
+        }
+        match fs::symlink_metadata(layout::shared_file(&self.root, directory, name)) {
+            Ok(there) => Ok(!there.is_file() || size.is_some_and(|size| size != there.len())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts `content`, which is at its start and has `size` bytes, in the place of `name`; durable on return.
+    pub(crate) fn put(
+        &self,
+        directory: &str,
+        name: &[u8],
+        mut content: File,
+        size: u64,
+    ) -> Result<Put, PutError> {
+        let path = layout::shared_file(&self.root, directory, name);
+        let stripe = self.hasher.hash_one(&path) as usize % STRIPES;
+        let _alone = self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner);
+
+        let replaced = match find(&path)? {
+            Found::Nothing => None,
+            Found::Other => return Ok(Put::Taken),
+            Found::File(there) => {
+                let there_size = there.metadata()?.len();
+                if there_size == size && same_bytes(&there, &mut content)? {
+                    // An operator's copy, or a write that failed half-way, may not be durable yet.
+                    there.sync_all()?;
+                    sync_directory_of(&path)?;
+                    return Ok(Put::Same);
+                }
+                if !self.overwrite {
+                    return Ok(Put::Taken);
+                }
+                io::Seek::rewind(&mut content)?;
+                Some(there_size)
+            }
+        };
+        let reserved = self.room.reserve(size)?;
+        let put = self.write(&path, &mut content)?;
+        if put == Put::Written {
+            reserved.keep(replaced);
+        }
+        Ok(put)
+    }
+
+    /// Opens a shared file for reading, with its size.
+    pub(crate) fn get(&self, directory: &str, name: &[u8]) -> io::Result<Option<(File, u64)>> {
+        match find(&layout::shared_file(&self.root, directory, name))? {
+            Found::File(file) => {
+                let size = file.metadata()?.len();
+                Ok(Some((file, size)))
+            }
+            Found::Nothing | Found::Other => Ok(None),
+        }
+    }
+
+    /// The names in a directory that a peer could ask for, joined by line ends.
+    pub(crate) fn listing(&self, directory: &str) -> io::Result<Vec<u8>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(layout::shared_directory(&self.root, directory))? {
+            let entry = entry?;
+            let name = entry.file_name().into_encoded_bytes();
+            if entry.file_type()?.is_file() && Name::parse_listed(&name).is_ok() {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names.join(&b'\n'))
+    }
+
+    /// Written and fsynced aside first, so that readers see the old or the new bytes, never a part. The rename
+    /// becomes durable with the directory's fsync.
+    fn write(&self, path: &Path, content: &mut File) -> io::Result<Put> {
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        let aside = layout::temporary(&self.root).join(number.to_string());
+        let renamed = copy_durably(content, &aside).and_then(|()| {
+            // Without `overwrite`, what an operator has put there in the meantime wins.
+            if self.overwrite { fs::rename(&aside, path) } else { durable::rename_noreplace(&aside, path) }
+        });
+        match renamed {
+            Ok(()) => {
+                sync_directory_of(path)?;
+                Ok(Put::Written)
+            }
+            Err(error) => {
+                fs::remove_file(&aside).or_else(|error| match error.kind() {
+                    ErrorKind::NotFound => Ok(()),
+                    _ => Err(error),
+                })?;
+                if error.kind() == ErrorKind::AlreadyExists { Ok(Put::Taken) } else { Err(error) }
+            }
+        }
+    }
+}
+
+fn copy_durably(content: &mut File, aside: &Path) -> io::Result<()> {
+    let mut file = durable::create_new(aside)?;
+    io::copy(content, &mut file)?;
+    file.sync_all()
+}
+
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    durable::sync_dir(path.parent().expect("a shared file lies in a directory"))
+}
+
+/// Never follows a link, and never waits for the other end of a pipe.
+fn find(path: &Path) -> io::Result<Found> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(_) if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) => return Ok(Found::Other),
+        Err(error) => return Err(error),
+    };
+    if file.metadata()?.is_file() { Ok(Found::File(file)) } else { Ok(Found::Other) }
+}
+
+fn same_bytes(mut left: impl Read, mut right: impl Read) -> io::Result<bool> {
+    let (mut left_part, mut right_part) = (Vec::new(), Vec::new());
+    loop {
+        left_part.clear();
+        right_part.clear();
+        left.by_ref().take(COMPARE_BYTES as u64).read_to_end(&mut left_part)?;
+        right.by_ref().take(COMPARE_BYTES as u64).read_to_end(&mut right_part)?;
+        if left_part != right_part {
+            return Ok(false);
+        }
+        if left_part.is_empty() {
+            return Ok(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
