@@ -78,8 +78,8 @@ fn sources() -> PathBuf {
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("the source folder can be read") {
+        let path = entry.expect("the source folder can be read").path();
         if path.is_dir() {
             collect(&path, files);
         } else {

@@ -100,7 +100,7 @@ fn server_call(machine: &mut Responder, call: &str, now: Time) {
         ("accept", _) => machine.accept(now),
         ("confirm", _) => machine.confirm(now),
         ("released", _) => machine.released(now),
-        ("announce", size) => machine.announce(size.parse().unwrap(), now),
+        ("announce", size) => machine.announce(number(size), now),
         ("body", text) => machine.write_body(&bytes(text), now),
         ("refuse", "InvalidName") => machine.refuse(Reason::InvalidName, now),
         ("refuse", "TooBig") => machine.refuse(Reason::TooBig, now),
@@ -126,14 +126,14 @@ fn client_event(event: &InitiatorEvent, body: &[u8]) -> String {
 }
 
 fn client_call(machine: &mut Initiator, call: &str, now: Time) {
-    let name = |text: &str| Name::parse_listed(&bytes(text)).unwrap();
+    let name = |text: &str| Name::parse_listed(&bytes(text)).expect("transcripts use valid names here");
     match *call.split(' ').collect::<Vec<_>>().as_slice() {
-        ["send", n, size, "plain"] => machine.send(&name(n), size.parse().unwrap(), Packing::Plain, now),
-        ["send", n, size, "zip"] => machine.send(&name(n), size.parse().unwrap(), Packing::Zip, now),
+        ["send", n, size, "plain"] => machine.send(&name(n), number(size), Packing::Plain, now),
+        ["send", n, size, "zip"] => machine.send(&name(n), number(size), Packing::Zip, now),
         ["receive", n, "plain"] => machine.receive(&name(n), Packing::Plain, now),
         ["receive", n, "zip"] => machine.receive(&name(n), Packing::Zip, now),
         ["list", filter] => machine.list(&bytes(filter), now),
-        ["take", n, quiet] => machine.take(&name(n), Time::from_millis(quiet.parse().unwrap()), now),
+        ["take", n, quiet] => machine.take(&name(n), Time::from_millis(number(quiet)), now),
         ["proceed"] => machine.proceed(now),
         ["decline"] => machine.decline(now),
         ["body", text] => machine.write_body(&bytes(text), now),
@@ -149,6 +149,10 @@ fn packing_name(packing: Packing) -> &'static str {
     }
 }
 
+fn number(text: &str) -> u64 {
+    text.parse().expect("a number")
+}
+
 /// The bytes that a transcript's text stands for.
 fn bytes(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
@@ -159,8 +163,8 @@ fn bytes(text: &str) -> Vec<u8> {
                 Some(b'n') => out.push(b'\n'),
                 Some(b'r') => out.push(b'\r'),
                 Some(b'x') => {
-                    let digits = [rest.next().unwrap(), rest.next().unwrap()];
-                    out.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
+                    let digits: String = rest.by_ref().take(2).map(char::from).collect();
+                    out.push(u8::from_str_radix(&digits, 16).expect("two hex digits follow \\x"));
                 }
                 other => panic!("unknown escape {other:?} in {text:?}"),
             },
@@ -215,7 +219,7 @@ impl<M: Machine<Event: Debug>> End<M> {
     fn run(mut self, script: &str) {
         self.pump();
         for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            println!("{line}");
+            eprintln!("{line}");
             self.obey(line);
         }
         assert_eq!(self.events, VecDeque::<String>::new(), "events beyond the transcript");
@@ -227,10 +231,10 @@ impl<M: Machine<Event: Debug>> End<M> {
         let (tag, text) = line.split_once(' ').unwrap_or((line, ""));
         let [me, other] = self.letters;
         let mut tag = tag.chars();
-        let (end, kind) = (tag.next().unwrap(), tag.next());
+        let (end, kind) = (tag.next().expect("lines are not empty"), tag.next());
         match (end, kind) {
             ('#', _) => {}
-            ('+', _) => self.pass(Time::from_millis(text.parse().unwrap())),
+            ('+', _) => self.pass(Time::from_millis(number(text))),
             (end, Some('!' | '=' | '/')) if end == other => {}
             (end, Some('!')) if end == me => {
                 (self.call)(&mut self.machine, text, self.now);
