@@ -15,6 +15,7 @@ pub mod address;
 pub mod binary;
 pub mod central;
 pub mod certificates;
+pub mod client;
 pub mod node;
 pub mod oracle;
 pub mod process;

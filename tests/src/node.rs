@@ -15,6 +15,7 @@ use crate::{address, binary, sender, until};
 #[derive(Debug)]
 pub struct Node {
     address: SocketAddr,
+    front: SocketAddr,
     directory: TempDir,
     environment: Vec<(String, String)>,
     process: Option<Process>,
@@ -23,30 +24,34 @@ pub struct Node {
 impl Node {
     /// Starts a node whose certificate comes from `authority`; `settings` is TOML put before its tables.
     pub fn start(authority: &Authority, settings: &str) -> Node {
-        let address = address::unused_socket();
-        let pair =
-            authority.node(&format!("node-{}", address.ip()).replace('.', "-"), &[sender::ipv4(address)]);
+        let [address, front] = [address::unused_socket(), address::unused_socket()];
+        let name = format!("node-{}", address.ip()).replace('.', "-");
+        let pair = authority.node(&name, &[sender::ipv4(address), sender::ipv4(front)]);
         let mut text = String::new();
         let path = |path: &Path| path.display().to_string();
         writeln!(text, "ssl_cert = {:?}", path(&pair.certificate)).expect("a String takes text");
         writeln!(text, "ssl_key = {:?}", path(&pair.key)).expect("a String takes text");
         writeln!(text, "ssl_ca = {:?}", path(&authority.certificate())).expect("a String takes text");
-        Node::launch(address, &format!("{text}{settings}"))
+        Node::launch(address, front, &format!("{text}{settings}"))
     }
 
     /// Starts a node without TLS.
     pub fn start_plain(settings: &str) -> Node {
-        Node::launch(address::unused_socket(), &format!("accept = [\"plain\"]\n{settings}"))
+        Node::launch(
+            address::unused_socket(),
+            address::unused_socket(),
+            &format!("accept = [\"plain\"]\n{settings}"),
+        )
     }
 
-    fn launch(address: SocketAddr, settings: &str) -> Node {
+    fn launch(address: SocketAddr, front: SocketAddr, settings: &str) -> Node {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let storage = directory.path().join("storage");
         std::fs::create_dir(&storage).expect("the directory is ours");
         let (ip, port) = (address.ip(), address.port());
         let text = format!("addresses = [\"{ip}\"]\nport = {port}\ndirectory = {storage:?}\n{settings}\n");
         std::fs::write(directory.path().join("node.toml"), text).expect("the directory is ours");
-        let mut node = Node { address, directory, environment: Vec::new(), process: None };
+        let mut node = Node { address, front, directory, environment: Vec::new(), process: None };
         node.restart();
         node
     }
@@ -54,6 +59,11 @@ impl Node {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// A second address in its certificate, for a tap in front of it.
+    pub fn front(&self) -> SocketAddr {
+        self.front
     }
 
     /// Its storage root.

@@ -91,6 +91,15 @@ impl Process {
         }
     }
 
+    /// Something that kills it from another thread, at a moment that a tap chooses. It must not be used after this guard
+    /// is gone: the id may be another's by then.
+    pub fn killer(&self) -> impl Fn() + Send + Sync + use<> {
+        let pid = self.pid();
+        move || {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+
     /// SIGTERM, then waits for the end.
     pub fn terminate(&mut self) -> ExitStatus {
         if !self.has_ended() {

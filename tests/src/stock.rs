@@ -35,6 +35,11 @@ pub struct Stock {
 impl Stock {
     /// Starts one with these further options, e.g. `["-I", "-i", INSTALLED_FILTERS]`.
     pub fn start<S: AsRef<str>>(options: &[S]) -> Stock {
+        Stock::start_at(address::unused_socket(), options)
+    }
+
+    /// The same on an address that its certificate names.
+    pub fn start_at<S: AsRef<str>>(address: SocketAddr, options: &[S]) -> Stock {
         let storage = tempfile::tempdir().expect("a temporary directory");
         for folder in ["", "conf", "md5", "collections", "trans", "commands"] {
             let path = storage.path().join(folder);
@@ -42,7 +47,7 @@ impl Stock {
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).expect("the directory is ours");
         }
         let options = options.iter().map(|option| option.as_ref().to_owned()).collect();
-        let mut stock = Stock { address: address::unused_socket(), options, storage, process: None };
+        let mut stock = Stock { address, options, storage, process: None };
         stock.restart();
         stock
     }
@@ -68,6 +73,14 @@ impl Stock {
     /// When it was killed and not restarted.
     pub fn process_id(&self) -> u32 {
         self.process.as_ref().expect("the stock server runs").id()
+    }
+
+    /// The running process.
+    ///
+    /// # Panics
+    /// When it was killed and not restarted.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the stock server runs")
     }
 
     /// SIGKILL.

@@ -6,8 +6,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::address;
@@ -26,6 +26,8 @@ pub enum From {
 pub enum Verdict {
     /// It goes on, as the rule left it.
     Pass,
+    /// It goes on, and then both sides see the connection end.
+    PassAndCut,
     /// It is swallowed, and both sides see the connection end.
     Cut,
 }
@@ -56,6 +58,55 @@ impl Chunk<'_> {
 }
 
 type Rule = dyn Fn(&mut Chunk<'_>) -> Verdict + Send + Sync;
+
+/// Something that happens once, when so many bytes have passed: an exact and repeatable "any moment".
+#[derive(Default)]
+pub struct Fuse(Mutex<Option<Lit>>);
+
+struct Lit {
+    at: u64,
+    then: Box<dyn FnOnce() + Send>,
+}
+
+impl Fuse {
+    /// Lights it: `then` happens just before the byte number `at` passes.
+    pub fn light(&self, at: u64, then: impl FnOnce() + Send + 'static) {
+        *self.lock() = Some(Lit { at, then: Box::new(then) });
+    }
+
+    /// Whether nothing has happened yet.
+    pub fn is_lit(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// Puts it out; says whether it was still burning. Afterwards nothing will happen any more.
+    pub fn put_out(&self) -> bool {
+        self.lock().take().is_some()
+    }
+
+    /// Lets a chunk pass, or stops it at the fuse's byte: what lies before that byte still goes on.
+    pub fn pass(&self, chunk: &mut Chunk<'_>) -> Verdict {
+        let mut lit = self.lock();
+        let end = chunk.before + chunk.bytes.len() as u64;
+        if lit.as_ref().is_none_or(|lit| end <= lit.at) {
+            return Verdict::Pass;
+        }
+        let Lit { at, then } = lit.take().expect("just seen");
+        then();
+        chunk.bytes.truncate(at.saturating_sub(chunk.before) as usize);
+        Verdict::PassAndCut
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Lit>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Fuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Fuse").field(&self.lock().as_ref().map(|lit| lit.at)).finish()
+    }
+}
 
 /// A relay with a rule. Ends with the guard.
 pub struct Tap {
@@ -157,7 +208,8 @@ impl Shared {
             let mut bytes = buffer[..read].to_vec();
             let before = self.passed.fetch_add(read as u64, Ordering::SeqCst);
             let mut chunk = Chunk { connection, from, bytes: &mut bytes, before };
-            if (self.rule)(&mut chunk) == Verdict::Cut || sink.write_all(&bytes).is_err() {
+            let verdict = (self.rule)(&mut chunk);
+            if verdict == Verdict::Cut || sink.write_all(&bytes).is_err() || verdict == Verdict::PassAndCut {
                 break;
             }
         }

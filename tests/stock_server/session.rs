@@ -173,7 +173,11 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The first entry of an archive. The reference's library passes through what does not begin like an archive.
 fn unzip(packed: Vec<u8>) -> Option<Vec<u8>> {
+    if !packed.starts_with(b"PK\x03\x04") {
+        return Some(packed);
+    }
     let mut archive = zip::ZipArchive::new(Cursor::new(packed)).ok()?;
     let mut plain = Vec::new();
     archive.by_index(0).ok()?.read_to_end(&mut plain).ok()?;

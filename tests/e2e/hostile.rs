@@ -1,0 +1,292 @@
+//! Hostile input: a list of named conversations, every verb with every kind of bad name, archives that lie, and a
+//! thousand mutations from a seed. Never a panic (the process guard looks), a hang (every read has an end), a stray file
+//! or a false `OK`; and memory stays bounded.
+//!
+//! `TIDEGATE_SEED=n` repeats the mutations, `TIDEGATE_RUNS=n` makes more or fewer of them.
+
+mod archives;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use tidegate_tests::certificates::Authority;
+use tidegate_tests::node::Node;
+use tidegate_tests::oracle::digest;
+use tidegate_tests::seed::{Seed, runs};
+use tidegate_tests::sender::Sender;
+use tidegate_tests::transcript;
+
+/// The most memory a node may ever have had, after all this: its limits say that uploads under way buffer 64 MiB.
+const MEMORY_KIB: u64 = 96 * 1024;
+
+/// How many mutations are played at once.
+const BESIDE_EACH_OTHER: usize = 8;
+
+/// What is stored, by name: packages under the name they are listed by, shared files under theirs.
+fn stored(node: &Node) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for path in node.files() {
+        let bytes = std::fs::read(node.storage().join(&path)).expect("the storage is ours");
+        let file = std::os::unix::ffi::OsStrExt::as_bytes(path.file_name().expect("a file")).to_vec();
+        let name = match path.starts_with("spool/ready") {
+            // run, counter, digest, name
+            true => file.splitn(4, |byte| *byte == b'-').nth(3).expect("a package's file name").to_vec(),
+            false => file,
+        };
+        found.insert(name, bytes);
+    }
+    found
+}
+
+fn healthy(node: &mut Node) {
+    let mut sender = Sender::connect(node.address()).expect("the node still listens");
+    assert_eq!(sender.ask("RECV <nothing.conf>").expect("an answer"), "RECV ERR (file does not exist)");
+    let peak = node.process().peak_memory_kib();
+    assert!(peak < MEMORY_KIB, "the node had {peak} KiB of memory");
+}
+
+#[test]
+fn conversations_go_as_written_and_store_only_what_they_may() {
+    let cases = transcript::parse(include_str!("../hostile/conversations.txt"));
+    let authority = Authority::new();
+    let mut node = Node::start(&authority, "");
+    let address = node.address();
+    std::thread::scope(|scope| {
+        for case in &cases {
+            scope.spawn(move || case.play(address).unwrap_or_else(|wrong| panic!("{wrong}")));
+        }
+    });
+    let expected: BTreeMap<Vec<u8>, Vec<u8>> = cases.into_iter().flat_map(|case| case.stored).collect();
+    let stored = stored(&node);
+    let names = |map: &BTreeMap<Vec<u8>, Vec<u8>>| -> Vec<String> {
+        map.keys().map(|name| name.escape_ascii().to_string()).collect()
+    };
+    assert_eq!(names(&stored), names(&expected));
+    assert_eq!(stored, expected);
+    healthy(&mut node);
+}
+
+/// Names that no file may have.
+fn bad_names() -> Vec<Vec<u8>> {
+    let mut names: Vec<Vec<u8>> = [
+        "",
+        ".",
+        "..",
+        "../x.1.data",
+        "/etc/passwd",
+        "a/../../x.1.data",
+        " lead.1.data",
+        "trail.1.data ",
+        " ",
+    ]
+    .iter()
+    .map(|name| name.as_bytes().to_vec())
+    .collect();
+    names.extend(b"?[]/\\=+<>:;',*~".iter().map(|byte| [b"a", &[*byte][..], b"b.1.data"].concat()));
+    // Every control byte but the newline, which ends the command.
+    let control = (0..32).chain([127]).filter(|byte| *byte != b'\n');
+    names.extend(control.map(|byte| [b"a", &[byte][..], b"b.1.data"].concat()));
+    names.push([vec![b'n'; 194], b".1.data".to_vec()].concat());
+    names.push([vec![b'n'; 900], b".1.data".to_vec()].concat());
+    names
+}
+
+#[test]
+fn every_verb_refuses_every_bad_name_before_any_ok() {
+    let authority = Authority::new();
+    // The insecure option opens LS and MV, so that their names are looked at too.
+    for settings in ["", "insecure = true"] {
+        let mut node = Node::start(&authority, settings);
+        for name in bad_names() {
+            let shown = name.escape_ascii().to_string();
+            let mut sender = Sender::connect(node.address()).expect("the node listens");
+            let mut ask = |before: &str, after: &str| {
+                let command = [before.as_bytes(), &name, after.as_bytes()].concat();
+                sender.say(&command).expect("the session is open");
+                sender.line().unwrap_or_else(|error| panic!("{before}{shown}: {error}"))
+            };
+            let listed = name.len() <= 210 && name.starts_with(b"nnn");
+            for verb in ["SEND", "ZSEND"] {
+                let refusal = format!("{verb} ERR (invalid file name)");
+                assert_eq!(ask(&format!("{verb} <"), "> SIZE 3\n"), Some(refusal), "{shown}");
+            }
+            for verb in ["RECV", "ZRECV"] {
+                // A listed name may be a little longer than a sender's: it is good, and not there.
+                let reason = if listed { "file does not exist" } else { "file has an invalid file name" };
+                assert_eq!(
+                    ask(&format!("{verb} <"), ">\n"),
+                    Some(format!("{verb} ERR ({reason})")),
+                    "{shown}"
+                );
+            }
+            assert_eq!(ask("MV <", ">\n").as_deref(), Some("MV ERR"), "{shown}");
+        }
+        assert!(node.files().is_empty(), "{:?}", node.files());
+        healthy(&mut node);
+    }
+}
+
+#[test]
+fn archives_are_taken_only_when_they_hold_exactly_one_honest_file() {
+    let authority = Authority::new();
+    let mut node = Node::start(&authority, "");
+    let mut expected = BTreeMap::new();
+    for (index, archive) in archives::all().into_iter().enumerate() {
+        let name = format!("zip{index}.1.data");
+        let mut sender = Sender::connect(node.address()).expect("the node listens");
+        let reply = sender.offer("ZSEND", &name, &archive.bytes).expect("an answer");
+        match archive.content {
+            Some(content) => {
+                assert_eq!(reply, "ZSEND OK", "{}", archive.what);
+                expected.insert(name.into_bytes(), content);
+            }
+            None => assert!(reply.starts_with("ZSEND ERR"), "{}: {reply}", archive.what),
+        }
+        assert_eq!(
+            sender.ask("RECV <x.conf>").expect("the session goes on"),
+            "RECV ERR (file does not exist)"
+        );
+    }
+    assert!(stored(&node) == expected, "stored: {:?}", node.files());
+    healthy(&mut node);
+}
+
+/// Whole conversations that a mutation starts from; `{}` is a tag of its own, of five bytes.
+const BASES: [&str; 7] = [
+    "SEND <{}.1700000000.data> SIZE 12\nhello, {}QUIT\n",
+    "SEND <{}-a.1.data> SIZE 8\n{}abcSEND <{}-b.1.data> SIZE 8\n{}defQUIT\n",
+    "SEND <{}.conf> SIZE 10\n{}56789RECV <{}.conf>\nRECV OK\nQUIT\n",
+    "ZSEND <{}.1.data> SIZE 20\nPK\u{3}\u{4}0123456789abcdefQUIT\n",
+    "RECV <{}.conf>\nRECV OK\nZRECV <{}.md5>\nZRECV OK\nQUIT\n",
+    "LS <.>\nLS OK\nMV <{}.1.data>\nMV OK\nQUIT\n",
+    "PASS 0123456789abcdef0123456789abcdef\nSEND <{}.2.data> SIZE 6\n{}xQUIT\n",
+];
+
+fn mutation(tag: &str, seed: &mut Seed) -> Vec<u8> {
+    let mut bytes = seed.pick(&BASES).replace("{}", tag).into_bytes();
+    for _ in 0..seed.below(4) {
+        let at = seed.below(bytes.len() as u64 + 1) as usize;
+        let to = (at + seed.below(40) as usize).min(bytes.len());
+        match seed.below(9) {
+            0 if at < bytes.len() => bytes[at] = seed.number() as u8,
+            1 => bytes.truncate(at),
+            2 => drop(bytes.drain(at..to)),
+            3 => {
+                let again = bytes[at..to].to_vec();
+                bytes.splice(at..at, again);
+            }
+            4 => {
+                let noise = (1 + seed.below(60)) as usize;
+                bytes.splice(at..at, seed.bytes(noise));
+            }
+            5 => drop(bytes.splice(at..at, std::iter::repeat_n(b'A', 3000))),
+            6 => {
+                let special =
+                    *seed.pick(&[&b"\n"[..], b"\r\n", b"\0", b">", b"<", b"../", b" SIZE ", b"QUIT\n"]);
+                bytes.splice(at..at, special.iter().copied());
+            }
+            7 => {
+                let number =
+                    *seed.pick(&["0", "1", "-1", "2000000", "2000001", "4294967296", "99999999999999999999"]);
+                if let Some(size) = bytes.windows(5).position(|window| window == b"SIZE ") {
+                    let end = bytes[size..]
+                        .iter()
+                        .position(|byte| *byte == b'\n')
+                        .map_or(bytes.len(), |end| size + end);
+                    bytes.splice(size + 5..end, number.bytes());
+                }
+            }
+            _ => bytes.rotate_left(at % 8),
+        }
+        if bytes.is_empty() {
+            bytes.push(b'\n');
+        }
+    }
+    bytes
+}
+
+/// Says it in random pieces, ends, and gives everything that was answered.
+fn play(node: &Node, bytes: &[u8], seed: &mut Seed) -> Vec<u8> {
+    let mut sender = Sender::connect(node.address()).expect("the node listens");
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(rest.len().min(1 + seed.below(200) as usize));
+        // The node may have closed already, and then says so in what is read below.
+        if sender.say(piece).is_err() {
+            break;
+        }
+        rest = after;
+    }
+    let _ = sender.finish();
+    sender
+        .rest()
+        .unwrap_or_else(|error| panic!("no end after {:?}: {error}", bytes.escape_ascii().to_string()))
+}
+
+/// Everything that could be meant by these bytes, wherever a command may start: names and bodies of plain uploads.
+fn could_be_stored(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let pattern = regex::bytes::Regex::new(r"(?-u)SEND <([^\n]*)> SIZE ([0-9]+)\n").expect("a pattern");
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(captures) = pattern.captures_at(bytes, from) {
+        let whole = captures.get(0).expect("the match");
+        let size: usize = std::str::from_utf8(&captures[2]).expect("digits").parse().unwrap_or(usize::MAX);
+        if let Some(body) = whole.end().checked_add(size).and_then(|end| bytes.get(whole.end()..end)) {
+            found.push((captures[1].to_vec(), body.to_vec()));
+        }
+        from = whole.start() + 1;
+    }
+    found
+}
+
+/// How many uploads these replies call stored: an `OK` for the offer and one for the body.
+fn called_stored(replies: &[u8]) -> usize {
+    let mut accepted = false;
+    let mut stored = 0;
+    for line in replies.split(|byte| *byte == b'\n') {
+        let ok = line == b"SEND OK" || line == b"ZSEND OK";
+        stored += usize::from(accepted && ok);
+        accepted = ok && !accepted;
+    }
+    stored
+}
+
+#[test]
+fn a_thousand_mutations_leave_no_stray_file_and_hear_no_false_ok() {
+    let seed = Seed::from_environment();
+    let authority = Authority::new();
+    let mut node = Node::start(&authority, "");
+    let plays: Mutex<Vec<(Vec<u8>, Vec<u8>)>> = Mutex::default();
+    let count = runs(1000);
+    std::thread::scope(|scope| {
+        for lane in 0..BESIDE_EACH_OTHER as u64 {
+            let (seed, node, plays) = (&seed, &node, &plays);
+            scope.spawn(move || {
+                for run in (0..count).filter(|run| run % BESIDE_EACH_OTHER as u64 == lane) {
+                    let mut seed = seed.run(run);
+                    let bytes = mutation(&format!("h{run:04}"), &mut seed);
+                    let replies = play(node, &bytes, &mut seed);
+                    plays.lock().expect("no holder panics").push((bytes, replies));
+                }
+            });
+        }
+    });
+    let stored = stored(&node);
+    let plays = plays.into_inner().expect("no holder panicked");
+    let mut allowed = std::collections::HashSet::new();
+    for (bytes, replies) in &plays {
+        let shown = || bytes.escape_ascii().to_string();
+        let candidates = could_be_stored(bytes);
+        let there =
+            candidates.iter().filter(|(_, body)| stored.values().any(|content| content == body)).count();
+        let called = called_stored(replies);
+        assert!(called <= there, "a false OK: {called} called stored, {there} are: {}", shown());
+        allowed.extend(candidates.iter().map(|(_, body)| digest(body)));
+    }
+    for (name, content) in &stored {
+        assert!(allowed.contains(&digest(content)), "a stray file: {}", name.escape_ascii());
+        let escapes = name.iter().any(|byte| b"/\\<>".contains(byte) || byte.is_ascii_control());
+        assert!(!escapes, "a stray name: {}", name.escape_ascii());
+    }
+    healthy(&mut node);
+}

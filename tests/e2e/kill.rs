@@ -1,0 +1,162 @@
+//! Kill -9 of the node or the server at any moment of 200 seeded runs, then restart: every acknowledged file arrives
+//! once, whole, and nothing else arrives.
+//!
+//! The moment is a byte: taps on both sides of the node count what passes and strike before a chosen byte goes on, so a
+//! seed repeats a run as far as threads allow. The two lanes have a node, a server and a pipeline each, which live on
+//! from run to run: a run also meets what the runs before left behind.
+//!
+//! `TIDEGATE_SEED=n` repeats, `TIDEGATE_RUNS=n` makes more or fewer runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_tests::central::{Central, Site};
+use tidegate_tests::certificates::Authority;
+use tidegate_tests::node::Node;
+use tidegate_tests::oracle::Oracle;
+use tidegate_tests::seed::{Seed, runs};
+use tidegate_tests::sender::Sender;
+use tidegate_tests::tap::{Fuse, Tap};
+use tidegate_tests::until;
+
+/// Lanes beside each other: one for each core of a small CI machine.
+const LANES: u64 = 2;
+
+/// How long a run's senders and pulls go on before a fuse that no byte reached is put out: then the kill hits idling
+/// processes, which is a moment too.
+const LONGEST_BURN: Duration = Duration::from_millis(300);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Node,
+    Server,
+    Both,
+}
+
+/// One node and one server, a tap on either side of the node.
+struct Lane {
+    node: Node,
+    central: Central,
+    oracle: Arc<Oracle>,
+    agents: Tap,
+    agents_fuse: Arc<Fuse>,
+    pulls: Tap,
+    pulls_fuse: Arc<Fuse>,
+}
+
+impl Lane {
+    fn new() -> Lane {
+        let authority = Authority::new();
+        let node = Node::start(&authority, "");
+        let [agents_fuse, pulls_fuse] = [Arc::<Fuse>::default(), Arc::<Fuse>::default()];
+        let fuse = Arc::clone(&agents_fuse);
+        let agents = Tap::new(node.address(), move |chunk| fuse.pass(chunk));
+        let fuse = Arc::clone(&pulls_fuse);
+        let pulls = Tap::at(node.front(), node.address(), move |chunk| fuse.pass(chunk));
+        let mut central =
+            Central::new(&authority, &[Site::node("site", node.front())], "sync_interval = \"100ms\"");
+        central.run();
+        let oracle = Arc::default();
+        Lane { node, central, oracle, agents, agents_fuse, pulls, pulls_fuse }
+    }
+
+    fn run(&mut self, name: &str, seed: &mut Seed) {
+        let victim = *seed.pick(&[Victim::Node, Victim::Server, Victim::Both]);
+        let files = (0..2 + seed.below(8)).map(|index| {
+            let filler = (64 + seed.below(20_000)) as usize;
+            (format!("{name}-{index}.{}.data", 1_700_000_000 + index), seed.bytes(filler))
+        });
+        let files: Vec<(String, Vec<u8>)> = files.collect();
+        let volume: u64 = files.iter().map(|(_, bytes)| bytes.len() as u64 + 100).sum();
+
+        let strike = self.killer(victim);
+        // More bytes than the files: the reach of the fuse includes repeats, listings and the quiet after them.
+        let reach = seed.below(volume + 6_000);
+        let (fuse, tap) = match seed.once_in(3) {
+            true => (Arc::clone(&self.agents_fuse), &self.agents),
+            false => (Arc::clone(&self.pulls_fuse), &self.pulls),
+        };
+        fuse.light(tap.passed() + reach, strike);
+
+        std::thread::scope(|scope| {
+            for half in files.chunks(files.len().div_ceil(2)) {
+                let (oracle, address) = (Arc::clone(&self.oracle), self.agents.address());
+                scope.spawn(move || {
+                    half.iter().for_each(|(name, bytes)| store(&oracle, address, name, bytes))
+                });
+            }
+            let start = std::time::Instant::now();
+            while fuse.is_lit() && start.elapsed() < LONGEST_BURN {
+                until::pause(Duration::from_millis(5));
+            }
+            if fuse.put_out() {
+                self.killer(victim)();
+            }
+            // The senders go on asking meanwhile.
+            if victim != Victim::Server {
+                self.node.restart();
+            }
+            if victim != Victim::Node {
+                self.central.run();
+            }
+        });
+        let what = format!("run {name} ({victim:?}): every acknowledged file arrives");
+        until::holds(&what, || self.oracle.is_complete(&self.central.pipeline.consume()));
+        let verdict = self.oracle.judge(&self.central.pipeline.consume());
+        assert!(verdict.is_clean(), "run {name} ({victim:?} at byte {reach}): {verdict}");
+    }
+
+    fn killer(&mut self, victim: Victim) -> impl Fn() + Send + 'static {
+        let node = (victim != Victim::Server).then(|| self.node.process().killer());
+        let server = (victim != Victim::Node).then(|| self.central.process().killer());
+        move || {
+            node.iter().for_each(|kill| kill());
+            server.iter().for_each(|kill| kill());
+        }
+    }
+
+    /// Nothing comes late, and nothing is left behind.
+    fn settle(&mut self) {
+        until::holds("the node is empty", || self.node.packages().is_empty());
+        self.central.process().terminate();
+        let verdict = self.oracle.judge(&self.central.pipeline.consume());
+        assert!(verdict.is_clean(), "in the end: {verdict}");
+        let left: Vec<_> = std::fs::read_dir(self.central.pipeline.directory())
+            .expect("the directory is ours")
+            .map(|entry| entry.expect("readable").path())
+            .filter(|path| path.is_file())
+            .collect();
+        assert!(left.is_empty(), "left in the pipeline's directory: {left:?}");
+    }
+}
+
+/// What a patient agent does: the same file again until it is stored.
+fn store(oracle: &Oracle, address: std::net::SocketAddr, name: &str, bytes: &[u8]) {
+    oracle.offer(name, bytes);
+    until::holds(&format!("{name} is stored"), || {
+        match Sender::connect(address).and_then(|mut sender| sender.send(name, bytes)).as_deref() {
+            Ok("SEND OK") => true,
+            Ok(refusal) => panic!("{name} is refused: {refusal}"),
+            Err(_) => false,
+        }
+    });
+    oracle.acknowledge(bytes);
+}
+
+#[test]
+fn acknowledged_files_survive_kills_at_any_moment() {
+    let seed = Seed::from_environment();
+    let runs = runs(200);
+    std::thread::scope(|scope| {
+        for lane in 0..LANES {
+            let seed = &seed;
+            scope.spawn(move || {
+                let mut bench = Lane::new();
+                for run in (0..runs).filter(|run| run % LANES == lane) {
+                    bench.run(&format!("r{run}"), &mut seed.run(run));
+                }
+                bench.settle();
+            });
+        }
+    });
+}

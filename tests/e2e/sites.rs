@@ -1,0 +1,126 @@
+//! Two sites on one server: whatever one of them does, the other's files are not late.
+//!
+//! The bad site's timeouts are far longer than this test's patience. If the good site waited for the bad one, its files
+//! would not come in time: no moment has to be measured.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+
+use tidegate_tests::central::{Central, Site};
+use tidegate_tests::certificates::Authority;
+use tidegate_tests::node::Node;
+use tidegate_tests::oracle::Oracle;
+use tidegate_tests::sender::send_until_stored;
+use tidegate_tests::stock::Stock;
+use tidegate_tests::tap::{Tap, Verdict};
+use tidegate_tests::{address, until};
+
+/// Longer than [`until::PATIENCE`]: nobody may wait for the bad site.
+const SETTINGS: &str = "sync_interval = \"500ms\"\nsync_timeout = \"10m\"";
+
+/// How many files pass the good site while the bad one is busy with being bad.
+const FILES: usize = 5;
+
+/// Runs a good node beside a bad site; `reached` says when the bad one has been met.
+fn good_site_is_not_late(bad: Site, reached: impl Fn() -> bool) -> Central {
+    let authority = Authority::new();
+    let node = Node::start(&authority, "");
+    let sites = [bad, Site::node("good", node.address())];
+    let mut central = Central::new(&authority, &sites, SETTINGS);
+    central.run();
+    until::holds("the bad site is dialled", &reached);
+    let oracle = Oracle::default();
+    for number in 0..FILES {
+        let (name, bytes) = (format!("good.{}.data", 1_700_000_000 + number), format!("file {number}"));
+        oracle.expect(&name, bytes.as_bytes());
+        send_until_stored(node.address(), &name, bytes.as_bytes());
+        until::holds("the good site's file arrives", || oracle.is_complete(&central.pipeline.consume()));
+    }
+    let verdict = oracle.judge(&central.pipeline.consume());
+    assert!(verdict.is_clean(), "{verdict}");
+    central
+}
+
+/// A listener that treats every connection so.
+fn listener(
+    treat: impl Fn(std::net::TcpStream) + Send + Sync + Copy + 'static,
+) -> (SocketAddr, impl Fn() -> bool) {
+    let address = address::unused_socket();
+    let listener = TcpListener::bind(address).expect("the address is ours");
+    let met = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = std::sync::Arc::clone(&met);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            seen.store(true, std::sync::atomic::Ordering::SeqCst);
+            std::thread::spawn(move || treat(stream));
+        }
+    });
+    (address, move || met.load(std::sync::atomic::Ordering::SeqCst))
+}
+
+#[test]
+fn beside_a_site_that_accepts_and_says_nothing() {
+    for site in [Site::plain as fn(&str, SocketAddr) -> Site, Site::node] {
+        let (address, met) = listener(|mut stream| drop(stream.read_to_end(&mut Vec::new())));
+        good_site_is_not_late(site("bad", address), met);
+    }
+}
+
+#[test]
+fn beside_a_site_that_hangs_up() {
+    for site in [Site::plain as fn(&str, SocketAddr) -> Site, Site::node] {
+        let (address, met) = listener(drop);
+        good_site_is_not_late(site("bad", address), met);
+    }
+}
+
+#[test]
+fn beside_a_site_where_nobody_listens() {
+    good_site_is_not_late(Site::plain("bad", address::unused_socket()), || true);
+}
+
+#[test]
+fn beside_a_site_that_talks_without_end() {
+    let (address, met) = listener(|mut stream| {
+        let noise = [b'x'; 4096];
+        while stream.write_all(&noise).is_ok() {}
+    });
+    good_site_is_not_late(Site::plain("bad", address), met);
+}
+
+#[test]
+fn beside_a_site_that_lies_about_sizes() {
+    // What the stock server announces, and what the wire makes of it.
+    let lies = [
+        ("LS SIZE", "LS SIZE 99999999999999999999\n"),
+        ("LS SIZE", "LS SIZE 4000000000\n"),
+        ("LS SIZE", "LS SIZE -1\n"),
+        ("LS SIZE", "LS SIZE 3\n"),
+        ("RECV SIZE", "RECV SIZE 99999999999999999999\n"),
+        ("RECV SIZE", "RECV SIZE 4000000000\n"),
+        ("RECV SIZE", "RECV SIZE 0\n"),
+        ("RECV SIZE", "RECV SIZE 100\n"),
+        ("RECV SIZE", "RECV OK\n"),
+    ];
+    std::thread::scope(|scope| {
+        for (start, lie) in lies {
+            scope.spawn(move || {
+                let stock = Stock::start(&["-I", "-r", "60"]);
+                stock.put("bad.1700000000.data", b"never whole");
+                let lied = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+                let noted = std::sync::Arc::clone(&lied);
+                let tap = Tap::new(stock.address(), move |chunk| {
+                    if chunk.answers(start) {
+                        *chunk.bytes = lie.as_bytes().to_vec();
+                        noted.store(true, std::sync::atomic::Ordering::SeqCst);
+                    }
+                    Verdict::Pass
+                });
+                good_site_is_not_late(Site::plain("bad", tap.address()), move || {
+                    lied.load(std::sync::atomic::Ordering::SeqCst)
+                });
+                assert_eq!(stock.files().len(), 1, "{lie}: nothing is deleted that did not come whole");
+            });
+        }
+    });
+}

@@ -1,0 +1,387 @@
+//! The pull against a stock server, which deletes without asking: nothing is lost and nothing doubled, whatever is
+//! rewritten, cut or killed between any two steps.
+//!
+//! The same tests run against a real stock server:
+//! `TIDEGATE_STOCK_SERVER=/path/to/tentacle_server cargo test -p tidegate-tests --test stock_site`.
+//!
+//! What the stock server itself destroys, and nobody can save:
+//! - a file overwritten (`-o`) before anybody pulled it: the earlier bytes are gone;
+//! - bytes that a sender writes into a file *after* the server opened it for `MV`: they go with the unlinked file;
+//! - a file rewritten twice between `RECV` and `MV`: the version in between was never readable by anybody.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tidegate_tests::central::{Central, Site};
+use tidegate_tests::certificates::Authority;
+use tidegate_tests::oracle::Oracle;
+use tidegate_tests::sender::ipv4;
+use tidegate_tests::stock::{INSTALLED_FILTERS, PASTED_FILTERS, Stock, readable, rewrite};
+use tidegate_tests::tap::{Chunk, From, Tap, Verdict};
+use tidegate_tests::{address, until};
+
+/// How many scenarios run beside each other: they mostly wait for the two seconds between two listings.
+const BESIDE_EACH_OTHER: usize = 8;
+
+const SETTINGS: &str = "sync_interval = \"200ms\"\nsync_timeout = \"2s\"";
+
+const OPTIONS: [&str; 4] = ["-I", "-o", "-i", INSTALLED_FILTERS];
+
+/// Files that a puller must leave alone.
+const NOT_DATA: [&str; 6] = ["conf/a.conf", "md5/a.md5", "b.zip", "c.conf", ".hidden", "notes.txt"];
+
+fn data(index: usize) -> (String, Vec<u8>) {
+    let name = format!("web{index:02}.{}.data", 1_700_000_000 + index);
+    let bytes = format!(
+        "<?xml version='1.0'?>\n<agent_data agent_name='web{index:02}'>{}</agent_data>\n",
+        "x".repeat(3000)
+    );
+    (name, bytes.into_bytes())
+}
+
+/// A stock site with three data files and others, and what must come of it.
+struct Scene {
+    stock: Stock,
+    oracle: Oracle,
+    names: Vec<String>,
+}
+
+impl Scene {
+    fn new(options: &[&str]) -> Scene {
+        Scene::new_at(address::unused_socket(), options)
+    }
+
+    fn new_at(address: SocketAddr, options: &[&str]) -> Scene {
+        let stock = Stock::start_at(address, options);
+        let scene = Scene { stock, oracle: Oracle::default(), names: Vec::new() };
+        std::fs::create_dir(scene.stock.storage().join("directory.1.data")).expect("the storage is ours");
+        NOT_DATA.iter().for_each(|name| drop(scene.stock.put(name, b"shared")));
+        scene
+    }
+
+    fn with_data(options: &[&str]) -> Scene {
+        Scene::with_data_at(address::unused_socket(), options)
+    }
+
+    fn with_data_at(address: SocketAddr, options: &[&str]) -> Scene {
+        let mut scene = Scene::new_at(address, options);
+        for index in 0..3 {
+            let (name, bytes) = data(index);
+            scene.stock.put(&name, &bytes);
+            scene.oracle.expect(&name, &bytes);
+            scene.names.push(name);
+        }
+        scene
+    }
+
+    /// Waits until everything is in the pipeline and gone from the site, and judges.
+    fn comes_out_right(&self, what: &str, central: &mut Central) {
+        until::holds(&format!("{what}: everything arrives"), || {
+            assert!(!central.process().has_ended(), "{what}: the server ended: {}", central.process().log());
+            self.oracle.is_complete(&central.pipeline.consume())
+        });
+        until::holds(&format!("{what}: the site is empty"), || {
+            self.names.iter().all(|name| !self.stock.storage().join(name).exists())
+        });
+        central.process().terminate();
+        let verdict = self.oracle.judge(&central.pipeline.consume());
+        assert!(verdict.is_clean(), "{what}: {verdict}");
+        for name in NOT_DATA {
+            assert!(self.stock.storage().join(name).is_file(), "{what}: {name} stays");
+        }
+    }
+}
+
+/// Runs scenarios, several at once.
+fn each<T: Sync>(scenarios: &[T], play: impl Fn(&T) + Sync) {
+    let next = Mutex::new(scenarios.iter());
+    std::thread::scope(|scope| {
+        for _ in 0..BESIDE_EACH_OTHER {
+            scope.spawn(|| {
+                loop {
+                    let scenario = next.lock().map(|mut next| next.next()).ok().flatten();
+                    let Some(scenario) = scenario else { return };
+                    play(scenario);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn data_is_pulled_and_everything_else_stays() {
+    let authority = Authority::new();
+    let pasted = ["-I", "-o", "-i", PASTED_FILTERS];
+    each(&[OPTIONS, pasted], |options| {
+        let scene = Scene::with_data(options);
+        let mut central = Central::new(&authority, &[Site::plain("stock", scene.stock.address())], SETTINGS);
+        central.run();
+        scene.comes_out_right(options[3], &mut central);
+    });
+}
+
+#[test]
+fn the_certificate_rules_of_stock_sites_are_met() {
+    let authority = Authority::new();
+    each(&[true, false], |mandatory| {
+        let address = address::unused_socket();
+        let pair = authority.node(if *mandatory { "strict" } else { "lax" }, &[ipv4(address)]);
+        let [certificate, key, ca] =
+            [&pair.certificate, &pair.key, &authority.certificate()].map(|path| readable(path));
+        let mut options = vec!["-I", "-e", &certificate, "-k", &key];
+        let mut site = Site::node("stock", address);
+        if *mandatory {
+            options.extend(["-f", &ca]);
+        } else {
+            site.settings = "client_cert = false\n".into();
+        }
+        let scene = Scene::with_data_at(address, &options);
+        let mut central = Central::new(&authority, &[site], SETTINGS);
+        central.run();
+        scene.comes_out_right("TLS", &mut central);
+    });
+}
+
+/// Every step of a pull: what the dialler says, and the answer to it. The number tells the how-manieth of its kind.
+const STEPS: [(&str, From, &str, u32); 16] = [
+    ("first LS", From::Dialler, "LS <", 1),
+    ("its size", From::Listener, "LS <", 1),
+    ("its OK", From::Dialler, "LS OK", 1),
+    ("its listing", From::Listener, "LS OK", 1),
+    ("second LS", From::Dialler, "LS <", 2),
+    ("second listing", From::Listener, "LS OK", 2),
+    ("RECV", From::Dialler, "RECV <", 1),
+    ("its size", From::Listener, "RECV <", 1),
+    ("its OK", From::Dialler, "RECV OK", 1),
+    ("its body", From::Listener, "RECV OK", 1),
+    ("second RECV", From::Dialler, "RECV <", 2),
+    ("MV", From::Dialler, "MV <", 1),
+    ("its size", From::Listener, "MV <", 1),
+    ("its OK", From::Dialler, "MV OK", 1),
+    ("its body", From::Listener, "MV OK", 1),
+    ("second MV", From::Dialler, "MV <", 2),
+];
+
+/// A tap's rule that strikes once, at one step, and cuts there.
+struct Strike {
+    from: From,
+    request: &'static str,
+    state: Mutex<StrikeState>,
+    struck: AtomicBool,
+}
+
+struct StrikeState {
+    left: u32,
+    /// The dialler's last message is the request in question.
+    asked: bool,
+    then: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Strike {
+    fn new(from: From, request: &'static str, occurrence: u32) -> Strike {
+        let state = StrikeState { left: occurrence, asked: false, then: Box::new(|| {}) };
+        Strike { from, request, state: Mutex::new(state), struck: AtomicBool::new(false) }
+    }
+
+    fn rule(&self, chunk: &Chunk<'_>) -> Verdict {
+        let mut state = self.state.lock().expect("no holder panics");
+        let here = match chunk.from {
+            From::Dialler => {
+                state.asked = chunk.asks(self.request);
+                state.asked && self.from == From::Dialler
+            }
+            // The first chunk of the answer only.
+            From::Listener => std::mem::take(&mut state.asked) && self.from == From::Listener,
+        };
+        state.left -= u32::from(here && state.left > 0);
+        if !here || state.left > 0 || self.struck.load(Ordering::SeqCst) {
+            return Verdict::Pass;
+        }
+        (state.then)();
+        self.struck.store(true, Ordering::SeqCst);
+        Verdict::Cut
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Cut,
+    KillServer,
+    KillStock,
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_by_a_cut_or_kill_at_any_message() {
+    let authority = Authority::new();
+    let mut scenarios = Vec::new();
+    for step in STEPS {
+        scenarios.extend([Fault::Cut, Fault::KillServer, Fault::KillStock].map(|fault| (step, fault)));
+    }
+    each(&scenarios, |&((what, from, request, occurrence), fault)| {
+        let what = format!("{fault:?} at {what} ({from:?}, {request}, {occurrence})");
+        let mut scene = Scene::with_data(&OPTIONS);
+        let strike = Arc::new(Strike::new(from, request, occurrence));
+        let rule = Arc::clone(&strike);
+        let tap = Tap::new(scene.stock.address(), move |chunk| rule.rule(chunk));
+        let mut central = Central::new(&authority, &[Site::plain("stock", tap.address())], SETTINGS);
+        {
+            // Held until the process is known: no message overtakes its fault.
+            let mut state = strike.state.lock().expect("no holder panics");
+            central.run();
+            match fault {
+                Fault::Cut => {}
+                Fault::KillServer => state.then = Box::new(central.process().killer()),
+                Fault::KillStock => state.then = Box::new(scene.stock.process().killer()),
+            }
+        }
+        until::holds(&format!("{what}: the step is reached"), || strike.struck.load(Ordering::SeqCst));
+        match fault {
+            Fault::Cut => {}
+            Fault::KillServer => central.run(),
+            Fault::KillStock => scene.stock.restart(),
+        }
+        scene.comes_out_right(&what, &mut central);
+    });
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_by_a_death_between_two_steps_of_the_server() {
+    let authority = Authority::new();
+    let steps = [
+        "after-recv",
+        "after-recv-staged",
+        "after-held",
+        "after-mv",
+        "after-committed",
+        "after-rename",
+        "after-dirsync",
+        "after-delivered",
+    ];
+    let scenarios: Vec<String> =
+        steps.iter().flat_map(|step| (1..=2).map(move |n| format!("{step}:{n}"))).collect();
+    each(&scenarios, |step| {
+        let scene = Scene::with_data(&OPTIONS);
+        // Each file is a batch of its own for steps that pass once a batch, so that their second passing comes too.
+        let settings = format!("{SETTINGS}\nbatch_files = 1");
+        let mut central = Central::new(&authority, &[Site::plain("stock", scene.stock.address())], &settings);
+        central.run_with(&[("TIDEGATE_CRASH_AT", step)]);
+        let ended = central.process().join();
+        assert!(!ended.success(), "{step}: died");
+        central.run();
+        scene.comes_out_right(step, &mut central);
+    });
+}
+
+/// What becomes of a file on the way, and which versions must come out: the old bytes, the new ones.
+struct Rewriting {
+    what: &'static str,
+    change: fn(&[u8]) -> Vec<u8>,
+    old_comes: bool,
+    new_comes: bool,
+}
+
+const REWRITINGS: [Rewriting; 6] = [
+    Rewriting { what: "shorter", change: |_| b"<agent_data/>".to_vec(), old_comes: true, new_comes: true },
+    Rewriting { what: "cut off", change: |old| old[..100].to_vec(), old_comes: true, new_comes: true },
+    // The old bytes were the beginning of a file that was still being written.
+    Rewriting {
+        what: "continued",
+        change: |old| [old, b"<!---->"].concat(),
+        old_comes: false,
+        new_comes: true,
+    },
+    Rewriting {
+        what: "longer",
+        change: |old| old.to_ascii_uppercase().repeat(2),
+        old_comes: true,
+        new_comes: true,
+    },
+    Rewriting { what: "other", change: |old| old.to_ascii_uppercase(), old_comes: true, new_comes: true },
+    // Nothing is no version of a file.
+    Rewriting { what: "empty", change: |_| Vec::new(), old_comes: true, new_comes: false },
+];
+
+/// Where: after `RECV`, and after the server has said the size of what it will move.
+const MOMENTS: [&str; 2] = ["MV <", "MV OK"];
+
+#[test]
+fn a_file_rewritten_on_the_way_comes_in_every_version_that_was_complete() {
+    let authority = Authority::new();
+    let scenarios: Vec<_> =
+        REWRITINGS.iter().flat_map(|rewriting| MOMENTS.map(|moment| (rewriting, moment))).collect();
+    each(&scenarios, |&(rewriting, moment)| {
+        let what = format!("{} before {moment}", rewriting.what);
+        let mut scene = Scene::new(&OPTIONS);
+        let (name, old) = data(1);
+        let path = scene.stock.put(&name, &old);
+        let new = (rewriting.change)(&old);
+        scene.names.push(name.clone());
+        if rewriting.old_comes {
+            scene.oracle.expect(&name, &old);
+        }
+        if rewriting.new_comes {
+            scene.oracle.expect(&name, &new);
+        }
+        let done = AtomicBool::new(false);
+        let tap = Tap::new(scene.stock.address(), move |chunk| {
+            if chunk.asks(moment) && !done.swap(true, Ordering::SeqCst) {
+                rewrite(&path, &new);
+            }
+            Verdict::Pass
+        });
+        let mut central = Central::new(&authority, &[Site::plain("stock", tap.address())], SETTINGS);
+        central.run();
+        scene.comes_out_right(&what, &mut central);
+    });
+}
+
+#[test]
+fn a_file_that_is_still_being_written_comes_whole() {
+    let authority = Authority::new();
+    let mut scene = Scene::new(&OPTIONS);
+    let (name, whole) = data(1);
+    scene.oracle.expect(&name, &whole);
+    scene.names.push(name.clone());
+    let path = scene.stock.put(&name, &whole[..500]);
+    let growing = growth(path, whole);
+    let tap = Tap::new(scene.stock.address(), move |chunk| {
+        if chunk.asks("RECV") {
+            growing();
+        }
+        Verdict::Pass
+    });
+    let mut central = Central::new(&authority, &[Site::plain("stock", tap.address())], SETTINGS);
+    central.run();
+    scene.comes_out_right("growing", &mut central);
+}
+
+/// Each call adds a little, the last one the rest.
+fn growth(path: PathBuf, whole: Vec<u8>) -> impl Fn() + Send + Sync {
+    let written = Mutex::new(500);
+    move || {
+        let mut written = written.lock().expect("no holder panics");
+        *written = whole.len().min(*written + 1500);
+        rewrite(&path, &whole[..*written]);
+    }
+}
+
+#[test]
+fn the_same_name_with_other_bytes_is_another_package() {
+    let authority = Authority::new();
+    let mut scene = Scene::with_data(&OPTIONS);
+    let mut central = Central::new(&authority, &[Site::plain("stock", scene.stock.address())], SETTINGS);
+    central.run();
+    let name = scene.names[0].clone();
+    until::holds("the first is pulled", || !scene.stock.storage().join(&name).exists());
+    let (_, bytes) = data(9);
+    scene.stock.put(&name, &bytes);
+    scene.oracle.expect(&name, &bytes);
+    scene.names = vec![name];
+    scene.comes_out_right("second use of a name", &mut central);
+    let names: BTreeSet<String> =
+        central.pipeline.consume().into_iter().map(|arrival| arrival.name).collect();
+    assert!(names.len() >= 3, "{names:?}");
+}
