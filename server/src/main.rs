@@ -1,2 +1,58 @@
-//! Sync server.
-fn main() {}
+//! `tidegate-server`: dials out to the buffer nodes of isolated networks and hands their packages to the pipeline.
+//!
+//! It may touch: its state directory, `incomingdir` and the staging directory, the certificate files of its
+//! configuration, and connections that it opens itself. It listens on nothing, and it never writes, by a name that
+//! a site chose, anywhere but in `incomingdir`.
+
+mod body;
+mod cli;
+mod commands;
+mod config;
+mod crash;
+mod desk;
+mod ledger;
+mod log;
+mod names;
+mod once;
+mod pipeline;
+mod pull;
+mod schedule;
+mod staging;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use cli::{Cli, Command, Failure};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("tidegate-server: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // A reader that went away is no failure.
+            let _ = asked.print();
+            return Ok(());
+        }
+        Err(wrong) => return Err(Failure::Usage(wrong.render().to_string().trim_end().to_owned())),
+    };
+    match cli.command {
+        Command::Run { config, log_format } => commands::run(&config, log_format),
+        Command::Pull { config, once: _, site, log_format } => {
+            commands::pull(&config, site.as_deref(), log_format)
+        }
+        Command::Status { config, json } => commands::status(&config, json),
+        Command::Validate { config } => commands::validate(&config),
+    }
+}

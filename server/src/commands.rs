@@ -1,0 +1,119 @@
+//! What each command does, from the configuration to its end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_net::shutdown::Shutdown;
+use tidegate_net::tls;
+use tokio::runtime::Runtime;
+
+use crate::cli::Failure;
+use crate::config::{Config, Site};
+use crate::crash::Crash;
+use crate::desk::Desk;
+use crate::pipeline::Pipeline;
+use crate::{log, once, schedule, status};
+
+/// How long a stop waits for running batches. Beyond it they are dropped, and repeated after the next start.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// `run`.
+pub(crate) fn run(file: &Path, format: log::Format) -> Result<(), Failure> {
+    log::start(format, "info");
+    let config = load(file)?;
+    check_tls(&config.sites)?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
+        let (desk, stop) = open(&config)?;
+        tracing::info!(
+            sites = config.sites.len(),
+            incomingdir = %config.incoming.directory.display(),
+            "tidegate-server {} pulls",
+            env!("CARGO_PKG_VERSION")
+        );
+        let ended = schedule::run(config.sites, &desk, &stop).await;
+        tracing::info!("stopped");
+        ended.map_err(|trouble| Failure::Temporary(trouble.to_string()))
+    });
+    // Blocking work that is still under way is safe to leave: that is what the ledger is for.
+    runtime.shutdown_background();
+    result
+}
+
+/// `pull --once`.
+pub(crate) fn pull(file: &Path, only: Option<&str>, format: log::Format) -> Result<(), Failure> {
+    log::start(format, "warn");
+    let mut config = load(file)?;
+    if let Some(name) = only {
+        let known: Vec<_> = config.sites.iter().map(|site| site.name.clone()).collect();
+        config.sites.retain(|site| site.name == name);
+        if config.sites.is_empty() {
+            let text = format!("no site is called {name:?}; there are: {}", known.join(", "));
+            return Err(Failure::Usage(text));
+        }
+    }
+    check_tls(&config.sites)?;
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
+        let (desk, stop) = open(&config)?;
+        once::pull(config.sites, &desk, &stop).await
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// `status`.
+pub(crate) fn status(file: &Path, json: bool) -> Result<(), Failure> {
+    status::print(&load(file)?, json)
+}
+
+/// `validate`.
+pub(crate) fn validate(file: &Path) -> Result<(), Failure> {
+    let config = load(file)?;
+    check_tls(&config.sites)?;
+    if !config.incoming.directory.is_dir() {
+        let directory = config.incoming.directory.display();
+        return Err(Failure::Setting(format!(
+            "incomingdir {directory} is no directory; make it, or correct the path"
+        )));
+    }
+    for warning in config.warnings() {
+        eprintln!("tidegate-server: warning: {warning}");
+    }
+    Ok(())
+}
+
+fn load(file: &Path) -> Result<Config, Failure> {
+    Config::load(file).map_err(Failure::Configuration)
+}
+
+/// Whether every site's certificate files can be used. Says everything that is wrong, each thing once.
+fn check_tls(sites: &[Site]) -> Result<(), Failure> {
+    let mut wrong: Vec<String> = Vec::new();
+    for files in sites.iter().filter_map(|site| site.tls.as_ref()) {
+        if let Err(error) = tls::client_config(files) {
+            let text = error.to_string();
+            if !wrong.contains(&text) {
+                wrong.push(text);
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::Setting(wrong.join("\n"))) }
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    Runtime::new().map_err(|error| Failure::Other(format!("cannot start: {error}")))
+}
+
+/// Opens the pipeline and listens to signals.
+fn open(config: &Config) -> Result<(Arc<Desk>, Shutdown), Failure> {
+    let pipeline =
+        Pipeline::open(&config.incoming, Crash::from_environment()).map_err(|error| Failure::open(&error))?;
+    let stop = Shutdown::new();
+    stop.on_signals(GRACE).map_err(|error| Failure::Other(format!("cannot listen to signals: {error}")))?;
+    Ok((Arc::new(Desk::new(pipeline, config.concurrency)), stop))
+}

@@ -1,0 +1,49 @@
+//! Where the async side hands work to the [`Pipeline`], which blocks.
+//!
+//! Only this work is bounded in concurrency, never the waiting for a site: a silent site holds no permit, so it
+//! delays nobody.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::pipeline::{Pipeline, Trouble};
+use crate::staging::Staging;
+
+/// The pipeline, for many sites at once.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pipeline: Arc<Pipeline>,
+    permits: Semaphore,
+}
+
+impl Desk {
+    pub(crate) fn new(pipeline: Pipeline, concurrency: usize) -> Self {
+        Self { pipeline: Arc::new(pipeline), permits: Semaphore::new(concurrency) }
+    }
+
+    /// Runs work on a blocking thread when it is its turn.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Pipeline) -> Result<T, Trouble> + Send + 'static,
+    ) -> Result<T, Trouble> {
+        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let pipeline = Arc::clone(&self.pipeline);
+        match tokio::task::spawn_blocking(move || work(&pipeline)).await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Trouble::Failed("the server is stopping".into())),
+            },
+        }
+    }
+
+    pub(crate) fn staging(&self) -> Arc<Staging> {
+        self.pipeline.staging()
+    }
+
+    /// Passes a step at which a test may end the process.
+    pub(crate) fn crash_point(&self, step: &str) {
+        self.pipeline.crash().point(step);
+    }
+}

@@ -1,0 +1,85 @@
+//! Opening the ledger's files: the lock, the database for its one writer, the database for readers.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{FlockOperation, flock};
+use tidegate_spool::durable;
+
+use super::LedgerError;
+
+const DATABASE: &str = "ledger.sqlite";
+const LOCK: &str = "lock";
+
+/// How long a writer waits for a reader that has the file for a moment, and the other way round.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// Where the ledger lies.
+pub(super) fn path(directory: &Path) -> PathBuf {
+    directory.join(DATABASE)
+}
+
+/// The right to write a ledger, until dropped or the process ends.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
+
+impl Lock {
+    pub(super) fn take(directory: &Path) -> Result<Self, LedgerError> {
+        let failed = |what: String| move |source| LedgerError::File { what, source };
+        durable::create_dir_all(directory)
+            .map_err(failed(format!("cannot make the state directory {}", directory.display())))?;
+        let path = directory.join(LOCK);
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed(format!("cannot open the ledger's lock file {}", path.display())))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(LedgerError::Locked(directory.display().to_string()));
+            }
+            Err(error) => return Err(failed(format!("cannot lock {}", path.display()))(error.into())),
+        }
+        // For a human who finds the file; the lock itself is the kernel's.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(Self(file))
+    }
+}
+
+/// The database, for the one writer.
+pub(super) fn database(directory: &Path) -> Result<Connection, LedgerError> {
+    let db = Connection::open(path(directory))?;
+    db.busy_timeout(BUSY_WAIT)?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    Ok(db)
+}
+
+/// The database, for a reader beside the writer; `None` when there is no ledger yet.
+pub(super) fn database_to_read(directory: &Path) -> Result<Option<Connection>, LedgerError> {
+    let path = path(directory);
+    if let Err(source) = std::fs::metadata(&path) {
+        if source.kind() == std::io::ErrorKind::NotFound {
+            return Ok(None);
+        }
+        return Err(LedgerError::File { what: format!("cannot read the ledger {}", path.display()), source });
+    }
+    // Reading a WAL database needs its shared-memory file, hence write access; `query_only` keeps us honest.
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    db.busy_timeout(BUSY_WAIT)?;
+    db.pragma_update(None, "query_only", true)?;
+    Ok(Some(db))
+}
+
+/// Makes the names of the ledger's files durable: a power cut must not take a ledger that has been written to.
+pub(super) fn make_durable(directory: &Path) -> Result<(), LedgerError> {
+    durable::sync_dir(directory)
+        .map_err(|source| LedgerError::File { what: format!("cannot fsync {}", directory.display()), source })
+}

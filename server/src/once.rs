@@ -1,0 +1,97 @@
+//! `pull --once`: one turn of every site, for people and scripts.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tidegate_net::shutdown::Shutdown;
+use tokio::task::JoinSet;
+
+use crate::cli::Failure;
+use crate::config::Site;
+use crate::desk::Desk;
+use crate::pull::Tally;
+use crate::schedule::{Puller, Turn};
+
+/// How often the progress bar is drawn.
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// Pulls the sites once, all at the same time, and prints a line for each. Fails if one of them failed.
+pub(crate) async fn pull(sites: Vec<Site>, desk: &Arc<Desk>, stop: &Shutdown) -> Result<(), Failure> {
+    let mut tasks = JoinSet::new();
+    let mut tallies = Vec::new();
+    for site in sites {
+        let mut puller = Puller::new(site, Arc::clone(desk), stop.clone());
+        tallies.push(Arc::clone(&puller.tally));
+        tasks.spawn(async move {
+            let turn = puller.turn().await;
+            (puller.site.name, puller.tally, turn)
+        });
+    }
+    let bar = progress_bar();
+    let mut redraw = tokio::time::interval(REDRAW);
+    let mut done = Vec::new();
+    loop {
+        tokio::select! {
+            ended = tasks.join_next() => match ended {
+                None => break,
+                Some(ended) => done.push(ended.map_err(|error| Failure::Other(error.to_string()))?),
+            },
+            _ = redraw.tick() => draw(&bar, &tallies),
+            () = stop.aborting() => return Err(Failure::Temporary("stopped before all sites were pulled".into())),
+        }
+    }
+    bar.finish_and_clear();
+    done.sort_by(|a, b| a.0.cmp(&b.0));
+    summary(&done)
+}
+
+fn progress_bar() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = "{bar:30} {pos}/{len} packages, {msg}, {elapsed}";
+    let style = ProgressStyle::with_template(template).expect("the template is well-formed");
+    ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style)
+}
+
+fn draw(bar: &ProgressBar, tallies: &[Arc<Tally>]) {
+    bar.set_length(tallies.iter().map(|tally| tally.known()).sum());
+    bar.set_position(tallies.iter().map(|tally| tally.packages()).sum());
+    bar.set_message(format!("{} kB", tallies.iter().map(|tally| tally.bytes()).sum::<u64>() / 1000));
+}
+
+/// Prints a line for each site; the worst of them decides the exit code.
+fn summary(done: &[(String, Arc<Tally>, Turn)]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let mut unreachable = 0;
+    let mut troubled = 0;
+    for (site, tally, turn) in done {
+        let verdict = match turn {
+            Turn::Fine => "ok".to_owned(),
+            Turn::Unreachable(error) => {
+                unreachable += 1;
+                format!("unreachable: {error}")
+            }
+            Turn::Trouble(trouble) => {
+                troubled += 1;
+                format!("not taken: {trouble}")
+            }
+        };
+        let (packages, bytes) = (tally.packages(), tally.bytes());
+        let left = match tally.left_behind() {
+            0 => String::new(),
+            names => format!(" ({names} that cannot be taken stay there)"),
+        };
+        // Nobody reads it: no reason to fail.
+        let _ = writeln!(out, "{site}: {packages} packages, {bytes} bytes, {verdict}{left}");
+    }
+    match (troubled, unreachable) {
+        (0, 0) => Ok(()),
+        (0, sites) => {
+            Err(Failure::Unavailable(format!("{sites} of {} sites could not be pulled", done.len())))
+        }
+        (sites, _) => Err(Failure::Other(format!("packages of {sites} sites could not be taken here"))),
+    }
+}

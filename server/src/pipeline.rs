@@ -1,0 +1,207 @@
+//! From received bytes to files in `incomingdir`, each package once: all disk and ledger work of the server.
+//!
+//! Constraints, before the design:
+//! - Everything here blocks; the async side calls it on blocking threads only.
+//! - What a method returns about, it has made durable. A crash at any point inside leaves a state from which the
+//!   next start ([`recover`]) and the next listing ([`Pipeline::listed`]) go on without loss or doubling.
+//! - One caller a site at a time (each site has one task); sites run beside each other.
+//! - It never speaks to a site, and no path comes from one: names are [`Name`]s.
+//!
+//! ```text
+//!            hold                        resolve, listed               finish
+//! stock:  ───────────▶ staged + held ───────────────────▶ committed ───────────▶ delivered
+//!            accept                                           ▲
+//! node:   ────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A name may have several versions in flight, if a stock site rewrote the file between `RECV` and `MV`. They are
+//! kept and delivered in the order in which they were seen, except that a version of which a later one is a
+//! continuation (it was still being written) gives way to the later one.
+
+mod admit;
+mod deliver;
+mod recover;
+mod resolve;
+
+pub(crate) use admit::{Kept, Received};
+pub(crate) use resolve::Moved;
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tidegate_proto::Name;
+
+use crate::config::Incoming;
+use crate::crash::Crash;
+use crate::ledger::{Batch, Ledger, LedgerError, Package, State};
+use crate::staging::{StagedFile, Staging, StagingError};
+
+/// Why packages cannot be taken now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    /// No room: the backlog stays at the sites until there is.
+    #[error("{0}")]
+    Full(String),
+    /// Something else that an operator can mend while the server runs.
+    #[error("{0}")]
+    Failed(String),
+    /// The ledger cannot be trusted to have recorded what it was told: only a restart finds out.
+    #[error(transparent)]
+    Ledger(LedgerError),
+}
+
+impl Trouble {
+    /// For `map_err`: what could not be done.
+    pub(crate) fn io(what: &str) -> impl FnOnce(io::Error) -> Self {
+        move |error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::Full(format!("{what}: {error}"))
+            }
+            _ => Self::Failed(format!("{what}: {error}")),
+        }
+    }
+}
+
+impl From<LedgerError> for Trouble {
+    fn from(error: LedgerError) -> Self {
+        if error.is_full() {
+            return Self::Full(format!("no room for the ledger: {error}"));
+        }
+        Self::Ledger(error)
+    }
+}
+
+/// Why the pipeline cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    #[error(transparent)]
+    Recovery(#[from] Trouble),
+}
+
+/// The ledger, the staging directory and the directory that the pipeline reads.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    ledger: Ledger,
+    staging: Arc<Staging>,
+    incoming: PathBuf,
+    max_files: Option<u64>,
+    crash: Crash,
+}
+
+impl Pipeline {
+    /// Opens everything, and finishes what an earlier process left.
+    pub(crate) fn open(settings: &Incoming, crash: Crash) -> Result<Self, OpenError> {
+        let ledger = Ledger::open(&settings.state)?;
+        let staging = Staging::open(
+            &settings.staging,
+            &settings.directory,
+            settings.ownership,
+            &ledger.id()?,
+            ledger.staged_packages()?.len(),
+        )?;
+        let pipeline = Self {
+            ledger,
+            staging,
+            incoming: settings.directory.clone(),
+            max_files: settings.max_files,
+            crash,
+        };
+        pipeline.recover()?;
+        Ok(pipeline)
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    pub(crate) fn staging(&self) -> Arc<Staging> {
+        Arc::clone(&self.staging)
+    }
+
+    pub(crate) fn crash(&self) -> &Crash {
+        &self.crash
+    }
+
+    /// Whether the pipeline keeps up: more is pulled only if it has not too many files before it.
+    pub(crate) fn room(&self) -> Result<(), Trouble> {
+        let Some(max) = self.max_files else { return Ok(()) };
+        let entries = fs::read_dir(&self.incoming).map_err(Trouble::io("cannot read incomingdir"))?;
+        let limit = usize::try_from(max).unwrap_or(usize::MAX);
+        if entries.take(limit).count() < limit {
+            return Ok(());
+        }
+        Err(Trouble::Full(format!(
+            "incomingdir holds {max} files or more (incoming_max_files): the pipeline does not keep up"
+        )))
+    }
+
+    /// A site's complete listing came: what it no longer shows, it has deleted, so that held packages are now the
+    /// only copies, and are delivered. `shown` tells whether a name is listed.
+    pub(crate) fn listed(&self, site: &str, shown: impl Fn(&Name) -> bool) -> Result<(), Trouble> {
+        let mut absent = self.ledger.open_packages(site)?;
+        absent.retain(|package| !shown(&package.name));
+        if absent.is_empty() {
+            return Ok(());
+        }
+        self.ledger.write(|batch| {
+            for package in &absent {
+                batch.gone(site, &package.name)?;
+                batch.commit(package)?;
+            }
+            Ok(())
+        })?;
+        absent.retain(|package| package.state != State::Delivered);
+        self.finish(absent)
+    }
+
+    /// The site has deleted what it showed under these names: its next reply came.
+    pub(crate) fn released(&self, site: &str, names: &[Name]) -> Result<(), Trouble> {
+        self.ledger.write(|batch| names.iter().try_for_each(|name| batch.gone(site, name)))?;
+        self.crash.point("after-released");
+        Ok(())
+    }
+
+    /// A site's open packages by name, each name's in the order in which they were seen.
+    fn open_by_name(&self, site: &str) -> Result<HashMap<Name, Vec<Package>>, Trouble> {
+        let mut by_name: HashMap<Name, Vec<Package>> = HashMap::new();
+        for package in self.ledger.open_packages(site)? {
+            by_name.entry(package.name.clone()).or_default().push(package);
+        }
+        Ok(by_name)
+    }
+
+    /// Makes the names of `files` durable, and runs `changes`, which record them, in one transaction.
+    fn record<T>(
+        &self,
+        files: Vec<StagedFile>,
+        changes: impl FnOnce(&Batch<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Trouble> {
+        if !files.is_empty() {
+            self.staging.sync().map_err(Trouble::io("cannot fsync the staging directory"))?;
+        }
+        self.crash.point("after-recv-staged");
+        // From here on the files must outlive every error but a certain "not recorded".
+        let names: Vec<String> = files.into_iter().map(StagedFile::keep).collect();
+        self.ledger.write(changes).map_err(|error| {
+            if error.is_full() {
+                names.iter().for_each(|name| self.staging.remove(name));
+            }
+            error.into()
+        })
+    }
+}
+
+/// The staged files that the ledger counts on.
+fn staged_names(packages: &[Package]) -> HashSet<&str> {
+    packages.iter().map(|package| package.staged.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests;

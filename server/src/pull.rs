@@ -1,0 +1,120 @@
+//! One attempt at one site: connect, find out what it is, pull with the strategy for it.
+//!
+//! A site that agrees on ALPN `tentacle` is a Tidegate node, any other is taken for a stock server.
+
+mod connect;
+mod listing;
+mod moving;
+mod node;
+mod remote;
+mod session;
+mod stock;
+mod tally;
+mod visit;
+
+pub(crate) use remote::Fault;
+pub(crate) use tally::Tally;
+pub(crate) use visit::{Ended, Memory};
+
+use std::collections::HashSet;
+
+use tidegate_net::shutdown::Shutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::config::{PullMode, Site};
+use crate::desk::Desk;
+use connect::Connection;
+use remote::Remote;
+use session::Session;
+use visit::Visit;
+
+/// Everything an attempt works with.
+pub(crate) struct Attempt<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) desk: &'a Desk,
+    pub(crate) memory: &'a mut Memory,
+    pub(crate) tally: &'a Tally,
+    pub(crate) stop: &'a Shutdown,
+}
+
+/// What an attempt found out.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// What the site is, if it was reached.
+    pub(crate) kind: Option<Kind>,
+    pub(crate) result: Result<Ended, Fault>,
+}
+
+/// What a site is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tidegate,
+    Stock,
+}
+
+impl Kind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Tidegate => "tidegate",
+            Self::Stock => "stock",
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// Makes the attempt.
+    pub(crate) async fn run(self) -> Outcome {
+        let connected = tokio::select! {
+            connected = connect::connect(self.site) => connected,
+            () = self.stop.draining() => return Outcome { kind: None, result: Ok(Ended::Stopped) },
+        };
+        match connected {
+            Ok(Connection::Plain(stream)) => self.pull(*stream, Kind::Stock).await,
+            Ok(Connection::Tls(stream, kind)) => self.pull(*stream, kind).await,
+            Err(fault) => Outcome { kind: None, result: Err(fault) },
+        }
+    }
+
+    async fn pull<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, kind: Kind) -> Outcome {
+        let sync = &self.site.sync;
+        let session = Session::open(stream, sync.password.clone(), sync.timeout, sync.max_size).await;
+        let remote = match session {
+            Ok(session) => session,
+            Err(fault) => return Outcome { kind: None, result: Err(fault) },
+        };
+        let mut visit = Visit {
+            remote,
+            site: self.site,
+            desk: self.desk,
+            memory: self.memory,
+            tally: self.tally,
+            stop: self.stop,
+            moved: Vec::new(),
+            skipped: HashSet::new(),
+        };
+        let result = visit.pull(kind).await;
+        if let Err(Fault::Site(_)) = &result {
+            visit.memory.shrink_batch();
+        }
+        Outcome { kind: Some(kind), result }
+    }
+}
+
+impl<R: Remote> Visit<'_, R> {
+    /// Pulls as the mode and the site's kind ask for. `QUIT` ends it, except after a fault of the site: a node would
+    /// take it as the proof that its last body was read.
+    async fn pull(&mut self, kind: Kind) -> Result<Ended, Fault> {
+        let result = match (self.site.sync.mode, kind) {
+            (PullMode::Move, _) => self.pull_moving().await,
+            (PullMode::Auto, Kind::Tidegate) => self.pull_node().await,
+            (PullMode::Auto | PullMode::Tentacle, _) => self.pull_stock().await,
+        };
+        if !matches!(result, Err(Fault::Site(_))) {
+            self.remote.quit().await;
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests;

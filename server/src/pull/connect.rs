@@ -1,0 +1,67 @@
+//! Reaching a site: address, connection, TLS. Every step within `sync_timeout`.
+
+use std::time::Duration;
+
+use tidegate_net::tls::{self, ALPN_TENTACLE, Peer};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+use super::{Fault, Kind};
+use crate::config::Site;
+use crate::pipeline::Trouble;
+
+/// Addresses of one host that are tried; the time for connecting is shared between them.
+const ADDRESSES_MAX: usize = 4;
+
+/// A connection on which nothing has been said yet.
+#[derive(Debug)]
+pub(super) enum Connection {
+    Plain(Box<TcpStream>),
+    Tls(Box<TlsStream<TcpStream>>, Kind),
+}
+
+/// Connects to a site.
+pub(super) async fn connect(site: &Site) -> Result<Connection, Fault> {
+    let patience = site.sync.timeout;
+    let stream = tcp(site, patience).await?;
+    let Some(files) = &site.tls else { return Ok(Connection::Plain(Box::new(stream))) };
+    let config = {
+        // Read anew for every attempt: a renewed certificate needs no restart.
+        let files = files.clone();
+        let loaded = tokio::task::spawn_blocking(move || tls::client_config(&files)).await;
+        loaded
+            .map_err(|error| Fault::Here(Trouble::Failed(error.to_string())))?
+            .map_err(|error| Fault::Here(Trouble::Failed(error.to_string())))?
+    };
+    let stream = timeout(patience, tls::connect(&config, &site.host, stream))
+        .await
+        .map_err(|_| Fault::Site(format!("no TLS handshake within {patience:?}; does the site speak TLS?")))?
+        .map_err(|error| Fault::Site(tls::explain(&error)))?;
+    let peer = Peer::of(stream.get_ref().1, &[]);
+    let kind = if peer.alpn.as_deref() == Some(ALPN_TENTACLE) { Kind::Tidegate } else { Kind::Stock };
+    Ok(Connection::Tls(Box::new(stream), kind))
+}
+
+async fn tcp(site: &Site, patience: Duration) -> Result<TcpStream, Fault> {
+    let (host, port) = (site.host.as_str(), site.port);
+    let addresses: Vec<_> = timeout(patience, lookup_host((host, port)))
+        .await
+        .map_err(|_| Fault::Site(format!("the address of {host} did not come within {patience:?}")))?
+        .map_err(|error| Fault::Site(format!("cannot find the address of {host}: {error}")))?
+        .take(ADDRESSES_MAX)
+        .collect();
+    let mut failed = Fault::Site(format!("{host} has no address"));
+    for address in &addresses {
+        let share = patience / u32::try_from(addresses.len()).unwrap_or(1);
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true).map_err(|error| Fault::Site(format!("TCP_NODELAY: {error}")))?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => failed = Fault::Site(format!("cannot connect to {address}: {error}")),
+            Err(_) => failed = Fault::Site(format!("cannot connect to {address} within {share:?}")),
+        }
+    }
+    Err(failed)
+}

@@ -1,0 +1,51 @@
+//! `pull_mode = "move"`: `MV` alone, as stock sync servers pull. One transfer a file instead of two, and what a
+//! stock site deletes while the connection breaks is lost; that is what the operator asked for.
+
+use std::time::SystemTime;
+
+use super::remote::{Fault, Remote, Taken};
+use super::visit::{Ended, Next, Visit};
+use crate::body::Arriving;
+use crate::names;
+use crate::pipeline::Received;
+
+impl<R: Remote> Visit<'_, R> {
+    /// Moves until the site has nothing more. Each file is in the pipeline before the next is asked for.
+    pub(super) async fn pull_moving(&mut self) -> Result<Ended, Fault> {
+        loop {
+            let listing = self.list().await?;
+            let listed = SystemTime::now();
+            let names: Vec<_> = listing.names().iter().filter(|name| self.wants(name)).cloned().collect();
+            self.tally.waiting(names.len());
+            if names.is_empty() {
+                return Ok(Ended::Done);
+            }
+            for name in names {
+                if let Next::Break(ended) = self.next().await? {
+                    return Ok(ended);
+                }
+                let mut body = Arriving::new(self.desk.staging());
+                let taken = self.remote.take(&name, self.site.sync.quiet, &mut body).await;
+                if let Err(Fault::Site(_)) = taken
+                    && body.size() > 0
+                {
+                    tracing::warn!(site = self.site.name, package = %name, "cut while it was moved: perhaps lost");
+                }
+                if taken? == Taken::Refused {
+                    self.refused(name);
+                    continue;
+                }
+                if body.size() == 0 {
+                    continue;
+                }
+                self.desk.crash_point("after-mv");
+                let modified = names::time_in(&name, SystemTime::now()).unwrap_or(listed);
+                let (site, size) = (self.site.name.clone(), body.size());
+                self.moved.push(name.clone());
+                let received = vec![Received { name, body: body.finish(), modified }];
+                self.disk(move |pipeline| pipeline.accept(&site, received)).await?;
+                self.tally.received(size);
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Pulling a Tidegate node: it keeps a package, unchanged, until the command after its `MV`. So a package is
+//! delivered first, and deleted there when it is in the pipeline.
+
+use std::time::{Duration, SystemTime};
+
+use super::remote::{Fault, Remote, Taken};
+use super::visit::{Ended, Next, Visit};
+use crate::body::Arriving;
+use crate::pipeline::Kept;
+
+/// A node's packages do not change: nothing can come after the announced bytes.
+const QUIET: Duration = Duration::ZERO;
+
+impl<R: Remote> Visit<'_, R> {
+    /// Pulls until the node has nothing more.
+    pub(super) async fn pull_node(&mut self) -> Result<Ended, Fault> {
+        loop {
+            let listing = self.list().await?;
+            let listed = SystemTime::now();
+            let names: Vec<_> = listing.names().iter().filter(|name| self.wants(name)).cloned().collect();
+            self.tally.waiting(names.len());
+            if names.is_empty() {
+                return Ok(Ended::Done);
+            }
+            let mut names = names.into_iter().map(|name| (name, listed)).peekable();
+            while names.peek().is_some() {
+                if let Next::Break(ended) = self.next().await? {
+                    return Ok(ended);
+                }
+                let batch = self.receive(&mut names).await?;
+                if !batch.is_empty() {
+                    let kept = self.deliver(batch).await?;
+                    self.delete(kept).await?;
+                }
+            }
+        }
+    }
+
+    /// Hands a batch to the pipeline. That its bodies came proves that what was moved before is deleted.
+    async fn deliver(&mut self, batch: Vec<crate::pipeline::Received>) -> Result<Vec<Kept>, Fault> {
+        let (site, moved) = (self.site.name.clone(), std::mem::take(&mut self.moved));
+        let sizes: Vec<u64> = batch.iter().map(|received| received.body.size).collect();
+        let kept = self
+            .disk(move |pipeline| {
+                if !moved.is_empty() {
+                    pipeline.released(&site, &moved)?;
+                }
+                pipeline.accept(&site, batch)
+            })
+            .await?;
+        sizes.into_iter().for_each(|size| self.tally.received(size));
+        Ok(kept)
+    }
+
+    /// Moves a delivered batch away. Only our next command makes the node delete: after a body that differs from
+    /// what was delivered there must be none.
+    async fn delete(&mut self, kept: Vec<Kept>) -> Result<(), Fault> {
+        for Kept { name, digest, .. } in kept {
+            if self.remote.is_over() {
+                return Ok(());
+            }
+            let mut body = Arriving::to_compare();
+            match self.remote.take(&name, QUIET, &mut body).await? {
+                Taken::Refused => {
+                    self.refused(name);
+                }
+                Taken::Whole if body.finish().digest == digest => {
+                    self.desk.crash_point("after-mv");
+                    self.moved.push(name);
+                }
+                Taken::Whole | Taken::Surplus => {
+                    return Err(Fault::Site(format!(
+                        "{name} changed between RECV and MV, which a node's packages never do; nothing was deleted"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}

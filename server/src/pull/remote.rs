@@ -1,0 +1,60 @@
+//! A site as the pulling strategies see it. The real one is [`super::session::Session`]; tests have one in memory,
+//! which they can cut and crash at every step.
+
+use std::time::Duration;
+
+use tidegate_proto::Name;
+
+use super::listing::Listing;
+use crate::body::Arriving;
+use crate::pipeline::Trouble;
+
+/// Why a connection to a site is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    /// The site, or the way to it.
+    #[error("{0}")]
+    Site(String),
+    /// This end: another attempt would not help by itself.
+    #[error(transparent)]
+    Here(#[from] Trouble),
+}
+
+/// What became of a `RECV`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fetched {
+    Whole,
+    /// The site has it no more, or does not give it.
+    Refused,
+    /// It stays there. The connection is over.
+    TooBig(u64),
+}
+
+/// What became of a `MV`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Whole,
+    /// More than was announced came: the file was rewritten. The connection is over.
+    Surplus,
+    /// The site has it no more, or does not give it.
+    Refused,
+}
+
+/// One connection to a site. A fault ends it.
+pub(crate) trait Remote {
+    /// `LS`.
+    async fn list(&mut self, listing: &mut Listing) -> Result<(), Fault>;
+
+    /// `RECV`.
+    async fn fetch(&mut self, name: &Name, body: &mut Arriving) -> Result<Fetched, Fault>;
+
+    /// `MV`: after [`Taken::Whole`] the site deletes the file, at the latest before the next reply. What came before
+    /// a fault is in `body`.
+    async fn take(&mut self, name: &Name, quiet: Duration, body: &mut Arriving) -> Result<Taken, Fault>;
+
+    /// `QUIT`, if the connection is not over yet.
+    async fn quit(&mut self);
+
+    /// Whether no request can be made any more.
+    fn is_over(&self) -> bool;
+}

@@ -1,0 +1,201 @@
+//! What the pulling strategies share: listing and settling, receiving a batch, and working on the disk without
+//! letting the site wait for too long.
+
+use std::collections::{HashMap, HashSet};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tidegate_net::shutdown::Shutdown;
+use tidegate_proto::Name;
+use tokio::time::timeout;
+
+use super::listing::Listing;
+use super::remote::{Fault, Fetched, Remote};
+use super::tally::Tally;
+use crate::body::Arriving;
+use crate::config::Site;
+use crate::desk::Desk;
+use crate::names;
+use crate::pipeline::{Pipeline, Received, Trouble};
+
+/// A batch ends with the first of these. They bound what one site makes this server hold in memory, and what is
+/// repeated after a cut.
+const BATCH_FILES: usize = 64;
+const BATCH_BYTES: u64 = 4 * 1024 * 1024;
+const BATCH_TIME: Duration = Duration::from_secs(2);
+
+/// The longest pause between two commands: a stock server hangs up after 4 s of silence. Beyond it we say `QUIT`.
+const PAUSE_MAX: Duration = Duration::from_secs(3);
+
+/// For how long a file that is too big is not asked about again.
+const TOO_BIG_MEMORY: Duration = Duration::from_secs(3_600);
+
+/// Too big files that are remembered; beyond it they are asked about every time.
+const TOO_BIG_MAX: usize = 10_000;
+
+/// What this process remembers of a site from one connection to the next. All of it may be lost.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// When each name was first listed (stock sites).
+    pub(super) seen: HashMap<Name, Seen>,
+    too_big: HashMap<Name, Instant>,
+    /// How many files make a batch: halved by every cut, so that even a bad link gets something through.
+    batch: usize,
+}
+
+/// When a name was first listed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) since: tokio::time::Instant,
+    pub(super) time: SystemTime,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { seen: HashMap::new(), too_big: HashMap::new(), batch: BATCH_FILES }
+    }
+}
+
+impl Memory {
+    /// The connection was cut: smaller steps.
+    pub(crate) fn shrink_batch(&mut self) {
+        self.batch = (self.batch / 2).max(1);
+    }
+}
+
+/// How a connection ended without a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The site has nothing more for us.
+    Done,
+    /// The connection had to be given up, and there is more.
+    Again,
+    /// This server is stopping.
+    Stopped,
+}
+
+/// Whether to go on with the next batch.
+pub(super) type Next = std::ops::ControlFlow<Ended>;
+
+/// One connection, being used.
+pub(crate) struct Visit<'a, R> {
+    pub(super) remote: R,
+    pub(super) site: &'a Site,
+    pub(super) desk: &'a Desk,
+    pub(super) memory: &'a mut Memory,
+    pub(super) tally: &'a Tally,
+    pub(super) stop: &'a Shutdown,
+    /// Names that were moved, and whose deletion no later reply has proven yet.
+    pub(super) moved: Vec<Name>,
+    /// Names that this visit does not try again.
+    pub(super) skipped: HashSet<Name>,
+}
+
+impl<R: Remote> Visit<'_, R> {
+    /// Lists the site, and lets the ledger draw its conclusions.
+    pub(super) async fn list(&mut self) -> Result<Arc<Listing>, Fault> {
+        let mut listing = Listing::new(self.site.sync.names.clone());
+        self.remote.list(&mut listing).await?;
+        let listing = Arc::new(listing.finish());
+        self.memory.too_big.retain(|name, since| listing.contains(name) && since.elapsed() < TOO_BIG_MEMORY);
+        self.tally.held_back(listing.held_back() + self.memory.too_big.len() as u64);
+        let (site, moved, shown) =
+            (self.site.name.clone(), std::mem::take(&mut self.moved), Arc::clone(&listing));
+        self.disk(move |pipeline| {
+            pipeline.resume(&site)?;
+            if !moved.is_empty() {
+                pipeline.released(&site, &moved)?;
+            }
+            // Absence from a listing that was cut off proves nothing.
+            if shown.is_complete() { pipeline.listed(&site, |name| shown.contains(name)) } else { Ok(()) }
+        })
+        .await?;
+        Ok(listing)
+    }
+
+    /// Whether this visit wants a name.
+    pub(super) fn wants(&self, name: &Name) -> bool {
+        !self.skipped.contains(name) && !self.memory.too_big.contains_key(name)
+    }
+
+    /// Whether another batch may begin.
+    pub(super) async fn next(&mut self) -> Result<Next, Fault> {
+        if self.remote.is_over() {
+            return Ok(Next::Break(Ended::Again));
+        }
+        if self.stop.is_draining() {
+            return Ok(Next::Break(Ended::Stopped));
+        }
+        self.disk(|pipeline| pipeline.room()).await?;
+        Ok(Next::Continue(()))
+    }
+
+    /// Receives the next batch of `names`, each with the modification time it is to have.
+    pub(super) async fn receive(
+        &mut self,
+        names: &mut impl Iterator<Item = (Name, SystemTime)>,
+    ) -> Result<Vec<Received>, Fault> {
+        let begun = Instant::now();
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < self.memory.batch && bytes < BATCH_BYTES && begun.elapsed() < BATCH_TIME {
+            let Some((name, listed)) = names.next() else { break };
+            let mut body = Arriving::new(self.desk.staging());
+            let fetched = self.remote.fetch(&name, &mut body).await?;
+            self.desk.crash_point("after-recv");
+            match fetched {
+                Fetched::Whole if body.size() > 0 => {
+                    bytes += body.size();
+                    let modified = names::time_in(&name, SystemTime::now()).unwrap_or(listed);
+                    batch.push(Received { name, body: body.finish(), modified });
+                }
+                // Nothing in it yet, or gone: a later listing tells.
+                Fetched::Whole | Fetched::Refused => {
+                    self.skipped.insert(name);
+                }
+                Fetched::TooBig(size) => {
+                    self.leave_too_big(name, size);
+                    break;
+                }
+            }
+            if self.stop.is_draining() {
+                break;
+            }
+        }
+        self.memory.batch = (self.memory.batch * 2).min(BATCH_FILES);
+        Ok(batch)
+    }
+
+    /// The site lists a package and does not let it be moved: it is gone, or somebody else's by right.
+    pub(super) fn refused(&mut self, name: Name) {
+        tracing::warn!(site = self.site.name, package = %name, "the site refused MV; its next listing decides");
+        self.skipped.insert(name);
+    }
+
+    fn leave_too_big(&mut self, name: Name, size: u64) {
+        let (site, max) = (&self.site.name, self.site.sync.max_size);
+        tracing::warn!(site, package = %name, size, max, "larger than max_size: it stays at the site");
+        if self.memory.too_big.len() < TOO_BIG_MAX {
+            self.memory.too_big.insert(name.clone(), Instant::now());
+        }
+        self.skipped.insert(name);
+    }
+
+    /// Works on the disk. If that takes longer than a site bears silence, the site hears `QUIT` meanwhile.
+    pub(super) async fn disk<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Pipeline) -> Result<T, Trouble> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let mut work = pin!(self.desk.run(work));
+        let result = match timeout(PAUSE_MAX, &mut work).await {
+            Ok(result) => result,
+            Err(_) => {
+                tracing::warn!(site = self.site.name, "the disk is slow; the site must not wait for it");
+                self.remote.quit().await;
+                work.await
+            }
+        };
+        Ok(result?)
+    }
+}

@@ -1,0 +1,192 @@
+//! When each site is pulled. Every site has a task of its own: what one does never delays another.
+//!
+//! A *turn* is a row of attempts. `sync_retries` of them failing one after the other make the site unreachable
+//! until its next turn; turns of a failing site move apart, up to `sync_backoff_max`, with jitter.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate_net::backoff::Backoff;
+use tidegate_net::shutdown::Shutdown;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::config::Site;
+use crate::desk::Desk;
+use crate::ledger::SiteNote;
+use crate::pipeline::Trouble;
+use crate::pull::{Attempt, Ended, Fault, Kind, Memory, Tally};
+
+/// The pause between two attempts of one turn: about this, doubled each time up to the maximum.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How a turn ended.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// Everything there was has been pulled, or the server is stopping.
+    Fine,
+    /// The site could not be reached, or not be worked with.
+    Unreachable(String),
+    /// This server could not take more.
+    Trouble(Trouble),
+}
+
+/// One site and what is remembered of it.
+pub(crate) struct Puller {
+    pub(crate) site: Site,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) stop: Shutdown,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) memory: Memory,
+    /// The error that was logged last: the same one again is no news.
+    said: Option<String>,
+}
+
+/// Pulls all sites until the shutdown. Only a ledger that cannot be trusted ends it earlier.
+pub(crate) async fn run(sites: Vec<Site>, desk: &Arc<Desk>, stop: &Shutdown) -> Result<(), Trouble> {
+    let mut tasks = JoinSet::new();
+    for site in sites {
+        tasks.spawn(Puller::new(site, Arc::clone(desk), stop.clone()).repeat());
+    }
+    let mut result = Ok(());
+    loop {
+        tokio::select! {
+            ended = tasks.join_next() => match ended {
+                None => return result,
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(trouble))) => {
+                    stop.begin();
+                    result = Err(trouble);
+                }
+                Some(Err(error)) => {
+                    stop.begin();
+                    result = Err(Trouble::Failed(format!("a site's task ended: {error}")));
+                }
+            },
+            () = stop.aborting() => {
+                tracing::warn!("gave up waiting; what was under way is repeated after the next start");
+                return result;
+            }
+        }
+    }
+}
+
+impl Puller {
+    pub(crate) fn new(site: Site, desk: Arc<Desk>, stop: Shutdown) -> Self {
+        Self { site, desk, stop, tally: Arc::default(), memory: Memory::default(), said: None }
+    }
+
+    /// One turn after the other.
+    async fn repeat(mut self) -> Result<(), Trouble> {
+        let sync = self.site.sync.clone();
+        let mut backoff = Backoff::new(sync.interval, sync.backoff.max(sync.interval));
+        loop {
+            let pause = match self.turn().await {
+                Turn::Fine => {
+                    backoff.reset();
+                    sync.interval
+                }
+                Turn::Unreachable(_) => backoff.next(),
+                Turn::Trouble(trouble @ Trouble::Ledger(_)) => return Err(trouble),
+                Turn::Trouble(_) => sync.interval,
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.stop.draining() => return Ok(()),
+            }
+        }
+    }
+
+    /// One turn.
+    pub(crate) async fn turn(&mut self) -> Turn {
+        let begun = (Instant::now(), self.tally.packages(), self.tally.bytes());
+        let mut failed = 0;
+        let mut backoff = Backoff::new(RETRY_PAUSE, RETRY_PAUSE_MAX);
+        let turn = loop {
+            let before = self.tally.packages();
+            let attempt = Attempt {
+                site: &self.site,
+                desk: &self.desk,
+                memory: &mut self.memory,
+                tally: &self.tally,
+                stop: &self.stop,
+            };
+            let outcome = attempt.run().await;
+            let progress = self.tally.packages() > before;
+            self.note(outcome.kind, &outcome.result).await;
+            let error = match outcome.result {
+                Ok(Ended::Done | Ended::Stopped) => break Turn::Fine,
+                Ok(Ended::Again) if progress => continue,
+                Ok(Ended::Again) => "the connection had to be given up before a package came".to_owned(),
+                Err(Fault::Here(trouble)) => break Turn::Trouble(trouble),
+                Err(Fault::Site(error)) => error,
+            };
+            failed = if progress { 1 } else { failed + 1 };
+            if failed >= self.site.sync.retries {
+                break Turn::Unreachable(error);
+            }
+            tracing::debug!(site = self.site.name, error, failed, "attempt failed");
+            tokio::select! {
+                () = sleep(backoff.next()) => {}
+                () = self.stop.draining() => break Turn::Fine,
+            }
+        };
+        self.say(&turn, begun);
+        turn
+    }
+
+    /// Records for `status` what an attempt found out.
+    async fn note(&self, kind: Option<Kind>, result: &Result<Ended, Fault>) {
+        let (state, error) = match result {
+            Ok(Ended::Stopped) if kind.is_none() => return,
+            Ok(_) => ("ok", None),
+            Err(Fault::Site(error)) => ("unreachable", Some(error.clone())),
+            Err(Fault::Here(Trouble::Full(error))) => ("pipeline-full", Some(error.clone())),
+            Err(Fault::Here(trouble)) => ("error", Some(trouble.to_string())),
+        };
+        let held_back = result.is_ok().then(|| self.tally.left_behind());
+        let note =
+            SiteNote { kind: kind.map(Kind::as_str), state, contact: kind.is_some(), held_back, error };
+        let site = self.site.name.clone();
+        let noted = self.desk.run(move |pipeline| {
+            pipeline.ledger().note(&site, &note)?;
+            Ok(pipeline.ledger().trim()?)
+        });
+        if let Err(error) = noted.await {
+            tracing::warn!(site = self.site.name, %error, "the site's state could not be recorded");
+        }
+    }
+
+    /// Tells the log about a turn, unless it is the same trouble as before.
+    fn say(&mut self, turn: &Turn, (begun, packages, bytes): (Instant, u64, u64)) {
+        let site = &self.site.name;
+        let (packages, bytes) = (self.tally.packages() - packages, self.tally.bytes() - bytes);
+        if packages > 0 {
+            let seconds = begun.elapsed().as_secs_f64();
+            tracing::info!(site, packages, bytes, seconds = format!("{seconds:.1}"), "pulled");
+        }
+        let error = match turn {
+            Turn::Fine => None,
+            Turn::Unreachable(error) => Some(error.clone()),
+            Turn::Trouble(trouble) => Some(trouble.to_string()),
+        };
+        match (&error, &self.said) {
+            (None, Some(_)) => tracing::info!(site, "works again"),
+            (Some(error), said) if said.as_ref() != Some(error) => match turn {
+                Turn::Trouble(Trouble::Full(_)) => {
+                    tracing::warn!(
+                        site,
+                        error,
+                        "the pipeline cannot take more; the backlog stays at the site"
+                    );
+                }
+                Turn::Trouble(_) => tracing::error!(site, error, "cannot take packages"),
+                _ => tracing::warn!(site, error, "unreachable"),
+            },
+            (Some(error), _) => tracing::debug!(site, error, "still in trouble"),
+            (None, None) => {}
+        }
+        self.said = error;
+    }
+}

@@ -1,0 +1,213 @@
+//! The staging directory: files that have been received and are not in the pipeline yet.
+//!
+//! Constraints:
+//! - It is on the file system of `incomingdir`, so that delivering is one rename.
+//! - No name in it matches what a consumer of `incomingdir` reads; by default it is hidden there as `.tidegate`.
+//! - It belongs to one ledger, whose id it carries. A missing staged file means "already delivered" only in the
+//!   right directory: with an unmounted or replaced one, the same absence would be a loss, so the server refuses.
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use tidegate_spool::durable;
+
+use crate::config::Ownership;
+
+/// The file that ties the directory to its ledger.
+const OWNER: &str = "ledger-id";
+
+/// The end of a staged file's name.
+const ENDING: &str = ".staged";
+
+/// Why a staging directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StagingError {
+    /// Some step failed.
+    #[error("{what}: {source}")]
+    Io { what: String, source: io::Error },
+    /// Wrong file system.
+    #[error(
+        "the staging directory {staging} is not on the file system of incomingdir {incoming}, so that a package \
+         could not be handed over in one step: remove `staging`, or give a directory on the same file system"
+    )]
+    OtherFileSystem { staging: String, incoming: String },
+    /// The ledger counts on files that cannot be here.
+    #[error(
+        "the ledger has {unfinished} packages whose files lie in the staging directory it used before, and {staging} \
+         is not that directory. Is the file system of incomingdir mounted, or was `incomingdir` or `staging` \
+         changed? Put it back, start the server once until it has delivered them, then change it"
+    )]
+    Replaced { staging: String, unfinished: usize },
+    /// Two servers, or a ledger that was lost.
+    #[error(
+        "the staging directory {staging} belongs to another ledger. Two servers with one incomingdir need a `staging` \
+         of their own each; if that other ledger is lost for good, move {staging} away (what is in it was received \
+         and never handed on)"
+    )]
+    Foreign { staging: String },
+}
+
+/// An open staging directory.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    directory: PathBuf,
+    ownership: Ownership,
+    owner: String,
+    start: String,
+    counter: AtomicU64,
+}
+
+/// A file in the staging directory; it goes with its owner unless it is [kept](StagedFile::keep).
+#[derive(Debug)]
+pub(crate) struct StagedFile {
+    file: File,
+    name: String,
+    staging: Arc<Staging>,
+    kept: bool,
+}
+
+impl Staging {
+    /// Makes and checks the directory. `unfinished` is the number of packages whose files the ledger expects here.
+    pub(crate) fn open(
+        directory: &Path,
+        incoming: &Path,
+        ownership: Ownership,
+        ledger_id: &str,
+        unfinished: usize,
+    ) -> Result<Arc<Self>, StagingError> {
+        let shown = || directory.display().to_string();
+        let failed = |what: String| move |source| StagingError::Io { what, source };
+        let of_incoming = fs::metadata(incoming)
+            .map_err(failed(format!("cannot use incomingdir {}", incoming.display())))?;
+        let absent = !directory.exists();
+        if absent && unfinished > 0 {
+            return Err(StagingError::Replaced { staging: shown(), unfinished });
+        }
+        if absent {
+            // The mode is given to mkdir, not set after it: a set-group-ID bit is inherited from incomingdir.
+            DirBuilder::new()
+                .mode(0o700)
+                .create(directory)
+                .and_then(|()| durable::sync_dir(directory.parent().unwrap_or(incoming)))
+                .map_err(failed(format!("cannot make the staging directory {}", shown())))?;
+        }
+        let of_staging = fs::metadata(directory)
+            .map_err(failed(format!("cannot use the staging directory {}", shown())))?;
+        if of_staging.dev() != of_incoming.dev() {
+            return Err(StagingError::OtherFileSystem {
+                staging: shown(),
+                incoming: incoming.display().to_string(),
+            });
+        }
+        let owner_file = directory.join(OWNER);
+        match fs::read_to_string(&owner_file) {
+            Ok(owner) if owner == ledger_id => {}
+            Ok(_) => return Err(StagingError::Foreign { staging: shown() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && unfinished > 0 => {
+                return Err(StagingError::Replaced { staging: shown(), unfinished });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                durable::replace(&owner_file, ledger_id.as_bytes())
+                    .map_err(failed(format!("cannot write {}", owner_file.display())))?;
+            }
+            Err(error) => return Err(failed(format!("cannot read {}", owner_file.display()))(error)),
+        }
+        let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        Ok(Arc::new(Self {
+            directory: directory.to_owned(),
+            ownership,
+            owner: ledger_id.to_owned(),
+            start: format!("{start:x}"),
+            counter: AtomicU64::new(0),
+        }))
+    }
+
+    /// Where a staged file lies.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// A new, empty file.
+    pub(crate) fn create(self: &Arc<Self>) -> io::Result<StagedFile> {
+        let n = self.counter.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{n:08x}{ENDING}", self.start);
+        let file = durable::create_new(&self.path(&name))?;
+        Ok(StagedFile { file, name, staging: Arc::clone(self), kept: false })
+    }
+
+    /// Makes the names of staged files durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        durable::sync_dir(&self.directory)
+    }
+
+    /// Whether this still is the directory that it was at the start.
+    pub(crate) fn is_intact(&self) -> bool {
+        fs::read_to_string(self.directory.join(OWNER)).is_ok_and(|owner| owner == self.owner)
+    }
+
+    /// Removes every staged file that is not in `keep`. Returns how many.
+    pub(crate) fn sweep(&self, keep: &HashSet<&str>) -> io::Result<usize> {
+        let mut swept = 0;
+        for entry in fs::read_dir(&self.directory)? {
+            let name = entry?.file_name();
+            let Some(name) = name.to_str().filter(|name| name.ends_with(ENDING)) else { continue };
+            if !keep.contains(name) {
+                fs::remove_file(self.path(name))?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Removes a staged file that the ledger does not know (any more). A file that stays is swept at the next start.
+    pub(crate) fn remove(&self, name: &str) {
+        if let Err(error) = fs::remove_file(self.path(name)) {
+            tracing::warn!(file = name, %error, "a staged file that is not needed could not be removed");
+        }
+    }
+}
+
+impl StagedFile {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.staging.path(&self.name)
+    }
+
+    pub(crate) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Gives the file what the pipeline is to see: modification time, owner, group, mode. Then makes it durable.
+    pub(crate) fn seal(&self, modified: SystemTime) -> io::Result<()> {
+        let Ownership { user, group, mode } = self.staging.ownership;
+        if user.is_some() || group.is_some() {
+            fchown(&self.file, user, group)?;
+        }
+        self.file.set_permissions(Permissions::from_mode(mode))?;
+        durable::set_times(&self.file, modified)?;
+        self.file.sync_all()
+    }
+
+    /// The ledger is about to know the file: it stays, whatever happens. Returns its name.
+    pub(crate) fn keep(mut self) -> String {
+        self.kept = true;
+        self.name.clone()
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.staging.remove(&self.name);
+        }
+    }
+}
