@@ -253,7 +253,7 @@ impl Fs for Memory {
         let mut disk = lock(&self.0);
         disk.alive()?;
         let inode = disk.file(path)?;
-        let mut file = tempfile::tempfile()?;
+        let mut file = File::from(rustix::fs::memfd_create("package", rustix::fs::MemfdFlags::CLOEXEC)?);
         file.write_all(&disk.files[inode].bytes)?;
         file.rewind()?;
         Ok(file)
