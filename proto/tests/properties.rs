@@ -280,6 +280,22 @@ fn an_initiator_called_out_of_turn_says_nothing() {
 }
 
 #[test]
+fn a_file_is_not_deleted_before_its_body_is_written() {
+    let mut machine = responder();
+    machine.step(b"MV <a>\n", NOW).unwrap();
+    machine.announce(1, NOW);
+    machine.step(b"MV OK\n", NOW).unwrap();
+    machine.write_body(b"x", NOW);
+    // The next command overtakes the body.
+    assert_eq!(machine.step(b"QUIT\n", NOW).unwrap().event, None);
+    assert_eq!(machine.end_of_input(NOW).unwrap().event, None);
+    assert!(machine.blocked());
+    machine.output().clear();
+    assert_eq!(machine.deadline(), Some(Time::ZERO));
+    assert_eq!(machine.step(b"", NOW).unwrap().event, Some(ResponderEvent::Released));
+}
+
+#[test]
 fn machines_are_small() {
     let password = Some(PassDigest::of(b"secret"));
     let mut machine = Responder::new(ResponderSettings { password, ..ResponderSettings::default() }, NOW);

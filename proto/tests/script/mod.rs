@@ -23,7 +23,7 @@ use std::fmt::Debug;
 
 use tidegate_proto::{
     BodyRate, Close, Escaped, Initiator, InitiatorEvent, InitiatorSettings, Machine, Name, Packing,
-    PassDigest, Reason, Responder, ResponderEvent, ResponderSettings, Time,
+    PassDigest, Reason, Responder, ResponderEvent, ResponderSettings, Step, Time,
 };
 
 const CHUNKS: [usize; 5] = [usize::MAX, 1, 2, 3, 7];
@@ -234,7 +234,10 @@ impl<M: Machine<Event: Debug>> End<M> {
         let (end, kind) = (tag.next().expect("lines are not empty"), tag.next());
         match (end, kind) {
             ('#', _) => {}
-            ('+', _) => self.pass(Time::from_millis(number(text))),
+            ('+', _) => {
+                self.now += Time::from_millis(number(text));
+                self.pump();
+            }
             (end, Some('!' | '=' | '/')) if end == other => {}
             (end, Some('!')) if end == me => {
                 (self.call)(&mut self.machine, text, self.now);
@@ -271,15 +274,6 @@ impl<M: Machine<Event: Debug>> End<M> {
         self.pump();
     }
 
-    /// Time passes. Only what a deadline announced may come of it.
-    fn pass(&mut self, time: Time) {
-        self.now += time;
-        let due = self.machine.deadline().is_some_and(|deadline| deadline <= self.now);
-        let before = (self.events.len(), self.closed.is_some());
-        self.pump();
-        assert!(due || before == (self.events.len(), self.closed.is_some()), "no deadline announced this");
-    }
-
     /// Steps until the machine has nothing more to say.
     fn pump(&mut self) {
         while self.closed.is_none() {
@@ -295,7 +289,11 @@ impl<M: Machine<Event: Debug>> End<M> {
     /// Whether anything moved.
     fn step(&mut self) -> Result<bool, Close> {
         let given = self.chunk.min(self.input.len());
-        let step = self.machine.step(&self.input[..given], self.now)?;
+        let due = self.machine.deadline().is_some_and(|deadline| deadline <= self.now);
+        let outcome = self.machine.step(&self.input[..given], self.now);
+        let news = !matches!(outcome, Ok(Step { event: None, .. }));
+        assert!(given > 0 || due || !news, "a driver that waits for the deadline would miss this");
+        let step = outcome?;
         assert!(
             step.event.is_some() || step.used == given || self.machine.blocked(),
             "input is left over without a reason"
