@@ -43,8 +43,8 @@ pub struct Certificate {
     pub not_before: Moment,
     /// End of its validity.
     pub not_after: Moment,
-    /// Kind and size of its key, such as `ECDSA P-256`.
-    pub key: String,
+    /// Kind and size of its key.
+    pub key: KeyKind,
     /// The object identifier of the algorithm that signed it.
     pub signature_algorithm: String,
     /// Its `tidegate:` identity.
@@ -88,7 +88,7 @@ impl Certificate {
             }),
             not_before: Moment(certificate.validity().not_before.timestamp()),
             not_after: Moment(certificate.validity().not_after.timestamp()),
-            key: key_kind(certificate.public_key()),
+            key: KeyKind::of(certificate.public_key()),
             signature_algorithm: certificate.signature_algorithm.algorithm.to_id_string(),
             identity: identity(&names),
             fingerprint: Fingerprint::of(der),
@@ -187,19 +187,51 @@ fn ip_address(name: &GeneralName<'_>) -> Option<IpAddr> {
         .ok()
 }
 
-fn key_kind(key: &SubjectPublicKeyInfo<'_>) -> String {
-    let curve = key.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
-    match key.parsed() {
-        Ok(PublicKey::RSA(key)) => format!("RSA {} bits", key.key_size()),
-        Ok(PublicKey::EC(_)) => match curve.map(|oid| oid.to_id_string()).as_deref() {
-            Some("1.2.840.10045.3.1.7") => "ECDSA P-256".to_owned(),
-            Some("1.3.132.0.34") => "ECDSA P-384".to_owned(),
-            Some("1.3.132.0.35") => "ECDSA P-521".to_owned(),
-            Some(other) => format!("ECDSA on curve {other}"),
-            None => "ECDSA on an unnamed curve".to_owned(),
-        },
-        _ if key.algorithm.algorithm.to_id_string() == "1.3.101.112" => "Ed25519".to_owned(),
-        _ => format!("algorithm {}", key.algorithm.algorithm),
+/// The kind and the size of a public key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyKind {
+    /// RSA, with its size in bits.
+    Rsa(usize),
+    /// ECDSA on the NIST curve of this many bits.
+    Ecdsa(u16),
+    /// Ed25519.
+    Ed25519,
+    /// Anything else, by its object identifier.
+    Other(String),
+}
+
+impl KeyKind {
+    /// Whether TLS connections here can use such a key.
+    pub fn is_usable(&self) -> bool {
+        matches!(self, Self::Rsa(2048..=8192) | Self::Ecdsa(256 | 384) | Self::Ed25519)
+    }
+
+    /// The kind of a public key.
+    pub fn of(key: &SubjectPublicKeyInfo<'_>) -> Self {
+        let algorithm = key.algorithm.algorithm.to_id_string();
+        let curve = key.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+        match key.parsed() {
+            Ok(PublicKey::RSA(key)) => Self::Rsa(key.key_size()),
+            Ok(PublicKey::EC(_)) => match curve.map(|curve| curve.to_id_string()).as_deref() {
+                Some("1.2.840.10045.3.1.7") => Self::Ecdsa(256),
+                Some("1.3.132.0.34") => Self::Ecdsa(384),
+                Some("1.3.132.0.35") => Self::Ecdsa(521),
+                curve => Self::Other(format!("ECDSA on curve {}", curve.unwrap_or("without a name"))),
+            },
+            _ if algorithm == "1.3.101.112" => Self::Ed25519,
+            _ => Self::Other(format!("algorithm {algorithm}")),
+        }
+    }
+}
+
+impl std::fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rsa(bits) => write!(f, "RSA {bits} bits"),
+            Self::Ecdsa(bits) => write!(f, "ECDSA P-{bits}"),
+            Self::Ed25519 => f.write_str("Ed25519"),
+            Self::Other(what) => f.write_str(what),
+        }
     }
 }
 

@@ -24,6 +24,14 @@ const FILE_MAX: u64 = 4 * 1024 * 1024;
 pub struct PemError {
     path: PathBuf,
     problem: String,
+    #[source]
+    cause: Option<io::Error>,
+}
+
+impl PemError {
+    fn new(path: &Path, problem: String) -> Self {
+        Self { path: path.to_owned(), problem, cause: None }
+    }
 }
 
 /// One block of a PEM file.
@@ -49,7 +57,7 @@ pub enum Block {
 
 /// All certificates of a file, in order, at least one.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
-    let error = |problem| PemError { path: path.to_owned(), problem };
+    let error = |problem| PemError::new(path, problem);
     let mut found = Vec::new();
     let mut keys = 0;
     for block in blocks(path)? {
@@ -75,7 +83,7 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemErro
 
 /// The one unencrypted private key of a file: PKCS#8, PKCS#1 or SEC1.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
-    let error = |problem| PemError { path: path.to_owned(), problem };
+    let error = |problem| PemError::new(path, problem);
     let mut found = Vec::new();
     let mut certificates = 0;
     for block in blocks(path)? {
@@ -103,7 +111,7 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
 /// A certificate with its chain and its key, proven to belong together, ready for TLS.
 pub fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, PemError> {
     let chain = certificates(certificate)?;
-    let error = |problem| PemError { path: key.to_owned(), problem };
+    let error = |problem| PemError::new(key, problem);
     let signer = rustls::crypto::ring::sign::any_supported_type(&private_key(key)?).map_err(|_| {
         error(
             "is of a kind that cannot be used here (ECDSA P-256, P-384, Ed25519 and RSA of 2048 to 8192 bits can); \
@@ -116,22 +124,26 @@ pub fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, Pem
         |certificate: &CertificateDer<'_>| RawKey::of(certificate).ok().map(|key| key.whole) == held;
     match chain.iter().position(belongs) {
         Some(0) => Ok(CertifiedKey { cert: chain, key: Arc::clone(&signer), ocsp: None }),
-        Some(place) => Err(PemError {
-            path: certificate.to_owned(),
-            problem: format!(
+        Some(place) => Err(PemError::new(
+            certificate,
+            format!(
                 "its certificate number {} belongs to the key {}, and must be the first",
                 place + 1,
                 key.display()
             ),
-        }),
+        )),
         None => Err(error(mismatch(certificate, key, &chain[0]))),
     }
 }
 
 /// Everything in a file, block by block; at least one.
 pub fn blocks(path: &Path) -> Result<Vec<Block>, PemError> {
-    let error = |problem| PemError { path: path.to_owned(), problem };
-    let bytes = read(path).map_err(|cause| error(unreadable(&cause)))?;
+    let error = |problem| PemError::new(path, problem);
+    let bytes = read(path).map_err(|cause| PemError {
+        path: path.to_owned(),
+        problem: unreadable(&cause),
+        cause: Some(cause),
+    })?;
     if bytes.len() as u64 > FILE_MAX {
         return Err(error(format!("is larger than {FILE_MAX} bytes, so it is not a PEM file")));
     }
