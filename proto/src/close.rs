@@ -95,3 +95,28 @@ impl Close {
         matches!(self, Close::Quit | Close::PeerLeft)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::{string::ToString as _, vec};
+
+    use super::*;
+
+    #[test]
+    fn only_regular_ends_are_clean() {
+        assert!(Close::Quit.is_clean() && Close::PeerLeft.is_clean());
+        for close in
+            [Close::LineCut, Close::BodyCut { missing: 1 }, Close::Unproven, Close::Idle, Close::Unasked]
+        {
+            assert!(!close.is_clean(), "{close}");
+        }
+    }
+
+    #[test]
+    fn quotes_are_escaped() {
+        assert_eq!(
+            Close::UnknownCommand(vec![b'a', 0x1b, 0xff]).to_string(),
+            r#"unknown command "a\x1b\xff""#
+        );
+    }
+}

@@ -215,10 +215,7 @@ impl Machine for Initiator {
     fn step(&mut self, input: &[u8], now: Time) -> Result<Step<InitiatorEvent>, Close> {
         slim(&mut self.out);
         let step = match &mut self.turn {
-            Turn::Greeting { by } => {
-                let by = *by;
-                self.greet(input, now, by)
-            }
+            &mut Turn::Greeting { by } => self.greet(input, now, by),
             Turn::Ready => {
                 self.turn = Turn::Idle;
                 Ok(Step::event(0, InitiatorEvent::Ready))

@@ -7,6 +7,8 @@ use core::fmt;
 
 use md5::{Digest, Md5};
 
+use crate::Close;
+
 /// What stands behind `PASS`.
 #[derive(Clone)]
 pub struct PassDigest([u8; 32]);
@@ -48,6 +50,32 @@ impl Eq for PassDigest {}
 impl fmt::Debug for PassDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PassDigest(…)")
+    }
+}
+
+/// What a listening end lets nobody past without the password, and only once with it. Holds the password as long as
+/// it is closed.
+#[derive(Debug)]
+pub(crate) struct Gate(Option<PassDigest>);
+
+impl Gate {
+    pub(crate) fn new(password: Option<PassDigest>) -> Self {
+        Gate(password)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(crate) fn unlock(&mut self, sent: &[u8]) -> Result<(), Close> {
+        match &self.0 {
+            Some(password) if password.matches(sent) => {
+                self.0 = None;
+                Ok(())
+            }
+            Some(_) => Err(Close::PasswordWrong),
+            None => Err(Close::PasswordUnexpected),
+        }
     }
 }
 

@@ -1,17 +1,13 @@
 //! The end that listens: a buffer node, towards agents and pullers.
 //!
 //! ```text
-//!           ┌──────────────── refused by the machine ───────────────┐
-//!           ▼                                                       │
-//!        Command ──line──▶ QUIT ──▶ Over                            │
-//!         ▲ ▲ ▲            PASS ──▶ (checked once, first) ──────────┤
-//!         │ │ │            SEND, ZSEND ─────────▶ Accept ─┐         │
-//!         │ │ └────────────────────────────────────over───┘         │
-//!         │ │              RECV, ZRECV, LS, MV ─▶ Serve ──┐         │
-//!         │ └──────────────────────────────────────over───┤         │
-//!         │                                        MV body served   │
-//!         │                                               ▼         │
-//!         └──── released ◀── Held ◀── next command ── Moved         │
+//!  Command ─┬─"PASS", what the machine refuses──────▶ Command
+//!           ├─"SEND", "ZSEND"─────────────▶ Accept ──▶ Command
+//!           ├─"RECV", "ZRECV", "LS", "MV"─▶ Serve ─┬─▶ Command
+//!           └─"QUIT"──▶ Over                       │
+//!                                   MV body served └─▶ Command (moved) ──any command──▶ Held
+//!                                                                                        │ released
+//!                                                      as from Command ◀── Resumed ◀─────┘
 //! ```
 //!
 //! [`Accept`] and [`Serve`] are the states inside a command, one file each; here are the line reader, the password
@@ -29,6 +25,7 @@ use crate::{
     limits,
     line::LineReader,
     machine::{AT_ONCE, out_of_turn, slim},
+    password::Gate,
     pull::serve::Serve,
     reply::Reply,
     send::accept::Accept,
@@ -112,9 +109,10 @@ pub enum ResponderEvent {
 /// A listening end.
 #[derive(Debug)]
 pub struct Responder {
-    settings: ResponderSettings,
-    /// Whether the password was given, or none is needed.
-    admitted: bool,
+    gate: Gate,
+    max_size: u64,
+    idle: Time,
+    body_rate: BodyRate,
     lines: LineReader,
     out: Vec<u8>,
     turn: Turn,
@@ -144,15 +142,16 @@ enum Turn {
 impl Responder {
     /// A session that begins now.
     pub fn new(settings: ResponderSettings, now: Time) -> Self {
-        let turn = Turn::Command { by: now.saturating_add(settings.idle), moved: false };
-        let admitted = settings.password.is_none();
-        Responder { settings, admitted, lines: LineReader::default(), out: Vec::new(), turn }
+        let ResponderSettings { password, max_size, idle, body_rate } = settings;
+        let turn = Turn::Command { by: now.saturating_add(idle), moved: false };
+        let (lines, out) = (LineReader::default(), Vec::new());
+        Responder { gate: Gate::new(password), max_size, idle, body_rate, lines, out, turn }
     }
 
     /// Takes the offered file: after [`ResponderEvent::Offer`].
     pub fn accept(&mut self, now: Time) {
         match &mut self.turn {
-            Turn::Accept(accept) => accept.accept(self.settings.body_rate, &mut self.out, now),
+            Turn::Accept(accept) => accept.accept(self.body_rate, &mut self.out, now),
             _ => out_of_turn("accept"),
         }
     }
@@ -216,7 +215,7 @@ impl Responder {
     }
 
     fn idle_from(&self, now: Time) -> Time {
-        now.saturating_add(self.settings.idle)
+        now.saturating_add(self.idle)
     }
 
     /// Waits for the next command if the last one is over.
@@ -232,9 +231,15 @@ impl Responder {
     }
 
     /// Reads lines until one says something to the owner. `PASS` is the only one that does not.
-    fn read_command(&mut self, input: &[u8], now: Time) -> Result<Step<ResponderEvent>, Close> {
+    fn read_command(
+        &mut self,
+        input: &[u8],
+        now: Time,
+        by: Time,
+        moved: bool,
+    ) -> Result<Step<ResponderEvent>, Close> {
         let mut used = 0;
-        while let Turn::Command { by, moved } = self.turn {
+        loop {
             let Some((length, line)) = self.lines.take(&input[used..])? else {
                 return Step::waiting(input.len(), now, by, Close::Idle);
             };
@@ -248,15 +253,18 @@ impl Responder {
                 return Ok(Step::event(used, event));
             }
         }
-        Ok(Step::quiet(used))
     }
 
     /// `None` only for a `PASS` that is right: the owner need not know.
     fn obey(&mut self, command: Command, now: Time) -> Result<Option<ResponderEvent>, Close> {
         self.turn = Turn::Command { by: self.idle_from(now), moved: false };
         Ok(Some(match command {
-            Command::Pass(digest) => return self.admit(&digest).map(|()| None),
-            _ if !self.admitted => return Err(Close::PasswordMissing),
+            Command::Pass(digest) => {
+                self.gate.unlock(&digest)?;
+                Reply::Ok.write("PASS", &mut self.out);
+                return Ok(None);
+            }
+            _ if !self.gate.is_open() => return Err(Close::PasswordMissing),
             Command::Offer { packing, name, size } => self.offered(packing, name, size),
             Command::Fetch { packing, name } => match Name::parse_listed(&name) {
                 Ok(name) => self.asked(Verb::fetching(packing), ResponderEvent::Fetch { name, packing }),
@@ -277,23 +285,11 @@ impl Responder {
         }))
     }
 
-    fn admit(&mut self, digest: &[u8]) -> Result<(), Close> {
-        match &self.settings.password {
-            Some(password) if !self.admitted && password.matches(digest) => {
-                self.admitted = true;
-                Reply::Ok.write("PASS", &mut self.out);
-                Ok(())
-            }
-            Some(_) if !self.admitted => Err(Close::PasswordWrong),
-            _ => Err(Close::PasswordUnexpected),
-        }
-    }
-
     fn offered(&mut self, packing: Packing, name: Vec<u8>, size: Option<u64>) -> ResponderEvent {
         let verb = Verb::offering(packing);
         let Ok(parsed) = Name::parse(&name) else { return self.refused(verb, name, Reason::InvalidName) };
         match size {
-            Some(size) if (1..=self.settings.max_size).contains(&size) => {
+            Some(size) if (1..=self.max_size).contains(&size) => {
                 self.turn = Turn::Accept(Accept::new(verb, size));
                 ResponderEvent::Offer { name: parsed, size, packing }
             }
@@ -318,7 +314,7 @@ impl Machine for Responder {
     fn step(&mut self, input: &[u8], now: Time) -> Result<Step<ResponderEvent>, Close> {
         slim(&mut self.out);
         match &mut self.turn {
-            Turn::Command { .. } => self.read_command(input, now),
+            &mut Turn::Command { by, moved } => self.read_command(input, now, by, moved),
             Turn::Held { told, .. } => {
                 let due = !*told && self.out.is_empty();
                 *told |= due;

@@ -243,11 +243,21 @@ fn a_responder_called_out_of_turn_says_nothing() {
         |machine| machine.write_body(b"SEND OK\n", NOW),
         |machine| machine.released(NOW),
     ];
-    // Where each call is out of turn: between commands, on an offer, in a body, after it.
-    for (before, allowed) in [("", &[][..]), ("SEND <a> SIZE 3\n", &[0, 2]), ("MV <a>\n", &[2, 3])] {
-        for (index, call) in calls.iter().enumerate().filter(|(index, _)| !allowed.contains(index)) {
+    // What has come before, whether an offer was accepted, and which calls are then in turn.
+    let situations: [(&[u8], bool, &[usize]); 4] = [
+        (b"", false, &[]),
+        (b"SEND <a> SIZE 3\n", false, &[0, 2]),
+        (b"SEND <a> SIZE 3\n", true, &[]),
+        (b"MV <a>\n", false, &[2, 3]),
+    ];
+    for (before, accepted, in_turn) in situations {
+        for (index, call) in calls.iter().enumerate().filter(|(index, _)| !in_turn.contains(index)) {
             let mut machine = responder();
-            machine.step(before.as_bytes(), NOW).unwrap();
+            machine.step(before, NOW).unwrap();
+            if accepted {
+                machine.accept(NOW);
+                machine.output().clear();
+            }
             let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut machine)));
             assert_eq!(outcome.is_err(), cfg!(debug_assertions), "{before:?}, call {index}");
             assert!(machine.output().is_empty(), "{before:?}, call {index}");
@@ -277,6 +287,18 @@ fn an_initiator_called_out_of_turn_says_nothing() {
         assert_eq!(outcome.is_err(), cfg!(debug_assertions), "call {index}");
         assert!(machine.output().is_empty(), "call {index}");
     }
+}
+
+#[test]
+fn a_whole_body_outlives_the_end_of_input() {
+    let mut machine = responder();
+    machine.step(b"SEND <a> SIZE 1\n", NOW).unwrap();
+    machine.accept(NOW);
+    machine.step(b"x", NOW).unwrap();
+    assert_eq!(machine.end_of_input(NOW).unwrap().event, Some(ResponderEvent::BodyEnd));
+    assert_eq!(machine.end_of_input(NOW).unwrap().event, None);
+    machine.confirm(NOW);
+    assert_eq!(machine.end_of_input(NOW), Err(Close::PeerLeft));
 }
 
 #[test]

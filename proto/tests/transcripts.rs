@@ -346,6 +346,30 @@ mod send {
     }
 
     #[test]
+    fn an_early_verdict_waits_for_the_body() {
+        at_client(
+            r"
+            c= ready
+            c! send a 2 plain
+            C: SEND <a> SIZE 2
+            S: SEND OK
+            c= accepted
+            S: SEND ERR (storage full)
+            c! body ab
+            C. ab
+            c= refused SEND ERR (storage full)
+            ",
+        );
+    }
+
+    #[test]
+    fn a_server_that_wants_an_empty_body_is_not_believed() {
+        at_client(
+            "c= ready \n c! send a 0 plain \n C: SEND <a> SIZE 0 \n S: SEND OK \n c/ no answer to SEND",
+        );
+    }
+
+    #[test]
     fn a_server_that_leaves_is_told_apart() {
         at_client(
             "c= ready \n c! send a 1 plain \n C: SEND <a> SIZE 1 \n S/ \n c/ instead of answering SEND",
@@ -502,6 +526,24 @@ mod recv {
             c! receive b plain
             C: RECV <b>
             s= fetch b plain
+            ",
+        );
+    }
+
+    #[test]
+    fn an_early_body_waits_for_its_owner() {
+        at_client(
+            r"
+            c= ready
+            c! receive a plain
+            C: RECV <a>
+            S: RECV SIZE 3
+            S. abc
+            c= size 3
+            c! proceed
+            C: RECV OK
+            c= body abc
+            c= end
             ",
         );
     }
