@@ -15,7 +15,7 @@ use crate::clock::Millis;
 use crate::fs::{Found, Fs, Written};
 use crate::parallel::lock;
 
-/// A choice among `0..n`: where a crash decides what it keeps.
+/// A choice among `0..n`, where a crash decides what it keeps; 0 is as little as possible.
 pub(crate) type Dice<'a> = &'a mut dyn FnMut(usize) -> usize;
 
 #[derive(Clone, Default)]
@@ -168,11 +168,12 @@ impl Memory {
         for inode in &mut disk.files {
             let cached = inode.bytes.len();
             let kept = inode.durable.0.len();
-            match dice(3) {
-                0 => {}
+            match dice(4) {
+                0 => inode.bytes.truncate(kept),
                 1 => inode.bytes.truncate(kept + dice(cached - kept + 1)),
                 // The length arrived, the bytes did not.
-                _ => inode.bytes[kept..].fill(0),
+                2 => inode.bytes[kept..].fill(0),
+                _ => {}
             }
             inode.modified = if dice(2) == 0 { inode.durable.1 } else { inode.modified };
             inode.durable = (inode.bytes.clone(), inode.modified);

@@ -405,10 +405,9 @@ mod stories {
     #[test]
     fn a_deletion_outlives_its_record() {
         let mut owner = live([
-            Step::Commit(vec![(0, 0), (0, 1), (0, 2), (1, 0)]),
+            Step::Commit(vec![(0, 0), (0, 1), (0, 2), (1, 0), (2, 0)]),
             Step::Delete(vec![0, 1, 2, 3]),
             Step::Wait(20 * MINUTE),
-            Step::Commit(vec![(1, 1)]),
             Step::Delete(vec![0]),
         ]);
         let segments = owner.disk.list(Path::new("/data/spool/seen")).unwrap();
