@@ -11,6 +11,8 @@ mod site;
 mod values;
 
 pub(crate) use reader::Problems;
+#[cfg(test)]
+pub(crate) use site::Sync;
 pub(crate) use site::{PullMode, Site};
 
 use std::path::{Path, PathBuf};

@@ -17,6 +17,7 @@ pub(crate) use tally::Tally;
 pub(crate) use visit::{Ended, Memory};
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use tidegate_net::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -27,6 +28,9 @@ use connect::Connection;
 use remote::Remote;
 use session::Session;
 use visit::Visit;
+
+/// How far apart two listings of a stock site must be that show a name, before it is taken.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// Everything an attempt works with.
 pub(crate) struct Attempt<'a> {
@@ -89,6 +93,7 @@ impl Attempt<'_> {
             memory: self.memory,
             tally: self.tally,
             stop: self.stop,
+            settling: SETTLING,
             moved: Vec::new(),
             skipped: HashSet::new(),
         };

@@ -156,8 +156,9 @@ impl Staging {
         let mut swept = 0;
         for entry in fs::read_dir(&self.directory)? {
             let name = entry?.file_name();
-            let Some(name) = name.to_str().filter(|name| name.ends_with(ENDING)) else { continue };
-            if !keep.contains(name) {
+            let Some(name) = name.to_str() else { continue };
+            let ours = name.ends_with(ENDING) || name.starts_with(durable::TEMPORARY_PREFIX);
+            if ours && !keep.contains(name) {
                 fs::remove_file(self.path(name))?;
                 swept += 1;
             }

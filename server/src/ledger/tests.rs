@@ -1,1 +1,160 @@
+//! The ledger by itself.
 
+use std::time::Duration;
+
+use super::*;
+
+fn name(text: &str) -> Name {
+    Name::parse(text.as_bytes()).unwrap()
+}
+
+fn digest(byte: u8) -> Digest {
+    Digest::from([byte; 32])
+}
+
+/// Records a package as held.
+fn hold(ledger: &Ledger, site: &str, text: &str, byte: u8) -> Package {
+    let (name, digest) = (name(text), digest(byte));
+    let staged = format!("{site}-{text}-{byte}");
+    let new = NewPackage { site, name: &name, digest: &digest, size: 5, staged: &staged };
+    ledger.write(|batch| batch.hold(&new)).unwrap()
+}
+
+fn note(state: &'static str, error: Option<&str>) -> SiteNote {
+    SiteNote { kind: None, state, contact: error.is_none(), held_back: None, error: error.map(str::to_owned) }
+}
+
+#[test]
+fn a_package_passes_through_its_states_and_becomes_history() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let package = hold(&ledger, "a", "web01.1700000000.data", 1);
+    assert_eq!(ledger.open_packages("a").unwrap(), [package.clone()]);
+    assert_eq!(ledger.open_packages("b").unwrap(), []);
+
+    ledger.write(|batch| batch.commit(&package)).unwrap();
+    assert_eq!(ledger.staged_packages().unwrap()[0].state, State::Committed);
+    ledger.write(|batch| batch.deliver(&package)).unwrap();
+    assert_eq!(ledger.staged_packages().unwrap(), []);
+    assert_eq!(ledger.open_packages("a").unwrap()[0].state, State::Delivered, "the site may still have it");
+
+    ledger.write(|batch| batch.gone("a", &package.name)).unwrap();
+    assert_eq!(ledger.open_packages("a").unwrap(), []);
+    let since = SystemTime::now() - Duration::from_secs(60);
+    assert!(ledger.was_delivered("a", &package.name, &package.digest, since).unwrap());
+    assert!(!ledger.was_delivered("b", &package.name, &package.digest, since).unwrap(), "another site's");
+    assert!(!ledger.was_delivered("a", &package.name, &digest(2), since).unwrap(), "other bytes");
+    assert!(
+        !ledger
+            .was_delivered("a", &package.name, &package.digest, SystemTime::now() + Duration::from_secs(60))
+            .unwrap()
+    );
+}
+
+#[test]
+fn a_failed_batch_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let package = hold(&ledger, "a", "web01.1.data", 1);
+    let failed = ledger.write(|batch| {
+        batch.commit(&package)?;
+        Err::<(), _>(rusqlite::Error::InvalidQuery)
+    });
+    failed.unwrap_err();
+    assert_eq!(ledger.open_packages("a").unwrap()[0].state, State::Held);
+}
+
+#[test]
+fn what_was_recorded_is_there_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let id = ledger.id().unwrap();
+    let package = hold(&ledger, "a", "web01.1.data", 1);
+    drop(ledger);
+    let ledger = Ledger::open(directory.path()).unwrap();
+    assert_eq!(ledger.id().unwrap(), id);
+    assert_eq!(ledger.staged_packages().unwrap(), [package]);
+}
+
+#[test]
+fn delivering_twice_counts_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let package = hold(&ledger, "a", "web01.1.data", 1);
+    ledger.write(|batch| batch.commit(&package)).unwrap();
+    for _ in 0..2 {
+        ledger.write(|batch| batch.deliver(&package)).unwrap();
+    }
+    let sites = Ledger::read_sites(directory.path()).unwrap();
+    assert_eq!((sites[0].packages, sites[0].bytes), (1, 5));
+    assert_eq!(sites[0].last_package.as_deref(), Some("web01.1.data"));
+}
+
+#[test]
+fn one_process_has_a_ledger_and_others_hear_why_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let refused = Ledger::open(directory.path()).unwrap_err();
+    assert!(matches!(refused, LedgerError::Locked(_)));
+    assert!(refused.to_string().contains("systemctl stop tidegate-server"));
+    ledger.note("a", &note("ok", None)).unwrap();
+    assert_eq!(Ledger::read_sites(directory.path()).unwrap().len(), 1, "status reads beside the writer");
+    drop(ledger);
+    Ledger::open(directory.path()).unwrap();
+}
+
+#[test]
+fn a_ledger_of_a_later_version_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(Ledger::open(directory.path()).unwrap());
+    let db = Connection::open(directory.path().join("ledger.sqlite")).unwrap();
+    db.pragma_update(None, "user_version", 99).unwrap();
+    drop(db);
+    let refused = Ledger::open(directory.path()).unwrap_err();
+    assert!(matches!(refused, LedgerError::Newer { found: 99, .. }), "{refused}");
+}
+
+#[test]
+fn history_is_bounded_and_open_packages_are_never_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let held = hold(&ledger, "a", "held.1.data", 1);
+    for n in 0..10 {
+        let package = hold(&ledger, "a", &format!("web01.{n}.data"), 2);
+        ledger
+            .write(|batch| {
+                batch.commit(&package)?;
+                batch.deliver(&package)?;
+                batch.gone("a", &package.name)
+            })
+            .unwrap();
+    }
+    ledger.trim_to(3).unwrap();
+    let delivered = |n: u32| {
+        ledger
+            .was_delivered("a", &name(&format!("web01.{n}.data")), &digest(2), SystemTime::UNIX_EPOCH)
+            .unwrap()
+    };
+    assert_eq!((0..10).filter(|n| delivered(*n)).collect::<Vec<_>>(), [7, 8, 9]);
+    assert_eq!(ledger.open_packages("a").unwrap(), [held]);
+}
+
+#[test]
+fn a_site_keeps_its_last_error_and_when_its_state_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    ledger.note("a", &note("unreachable", Some("cannot connect"))).unwrap();
+    let row = Ledger::read_sites(directory.path()).unwrap().remove(0);
+    assert_eq!((row.state.as_str(), row.last_contact), ("unreachable", None));
+    ledger.note("a", &SiteNote { kind: Some("stock"), held_back: Some(2), ..note("ok", None) }).unwrap();
+    let row = Ledger::read_sites(directory.path()).unwrap().remove(0);
+    assert_eq!((row.state.as_str(), row.kind.as_deref(), row.held_back), ("ok", Some("stock"), 2));
+    assert_eq!(row.last_error.as_deref(), Some("cannot connect"));
+    assert!(row.last_contact.is_some() && row.since.is_some());
+}
+
+#[test]
+fn there_is_no_status_without_a_ledger() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(Ledger::read_sites(directory.path()).unwrap(), []);
+}

@@ -5,9 +5,11 @@
 //! staging directory that the ledger knows, hence the check.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use tidegate_spool::durable;
 
@@ -51,6 +53,11 @@ impl Pipeline {
             match durable::rename_noreplace(&staged, &self.target(&target)) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if same_file(&staged, &self.target(&target)) {
+                        // A file system without RENAME_NOREPLACE, and a crash between link and unlink.
+                        self.staging.remove(&package.staged);
+                        return Ok(());
+                    }
                     target = unique(package, attempt);
                     self.ledger.write(|batch| batch.retarget(package, &target))?;
                 }
@@ -80,6 +87,12 @@ impl Pipeline {
     fn target(&self, name: &[u8]) -> PathBuf {
         self.incoming.join(OsStr::from_bytes(name))
     }
+}
+
+/// Whether two names lead to one file.
+fn same_file(a: &Path, b: &Path) -> bool {
+    let id = |path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    matches!((id(a), id(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Another target name: the row's number makes it unique at once, unless somebody else names files that way.

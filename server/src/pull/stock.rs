@@ -3,7 +3,7 @@
 //! and compare; then deliver. `pipeline/resolve.rs` has the table of outcomes.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tidegate_proto::Name;
 use tokio::time::{Instant, sleep};
@@ -14,9 +14,6 @@ use super::visit::{Ended, Next, Seen, Visit};
 use crate::body::Arriving;
 use crate::names;
 use crate::pipeline::{Kept, Moved};
-
-/// How long a name must have been listed before it is taken: most senders have written it by then.
-const SETTLING: Duration = Duration::from_secs(2);
 
 impl<R: Remote> Visit<'_, R> {
     /// Pulls until the site has nothing more that has settled.
@@ -32,7 +29,7 @@ impl<R: Remote> Visit<'_, R> {
                 }
                 waited = true;
                 tokio::select! {
-                    () = sleep(SETTLING) => continue,
+                    () = sleep(self.settling) => continue,
                     () = self.stop.draining() => return Ok(Ended::Stopped),
                 }
             }
@@ -70,7 +67,8 @@ impl<R: Remote> Visit<'_, R> {
             self.memory.seen.entry(name.clone()).or_insert(seen);
         }
         let wanted = self.memory.seen.iter().filter(|(name, _)| self.wants(name));
-        let (settled, fresh): (Vec<_>, Vec<_>) = wanted.partition(|(_, seen)| now - seen.since >= SETTLING);
+        let (settled, fresh): (Vec<_>, Vec<_>) =
+            wanted.partition(|(_, seen)| now - seen.since >= self.settling);
         let fresh = fresh.len();
         let mut settled: Vec<_> = settled.into_iter().map(|(name, seen)| (name.clone(), seen.time)).collect();
         let clock = SystemTime::now();

@@ -1,1 +1,261 @@
+//! The strategies against sites in memory: what arrives, whatever breaks.
 
+mod fake;
+
+use fake::{Mishap, World, alive};
+
+use super::Kind;
+use crate::config::PullMode;
+use crate::crash::Crash;
+
+/// Every step at which a process may die, and how often each may be passed in the scenarios below.
+const STEPS: [&str; 9] = [
+    "after-recv",
+    "after-recv-staged",
+    "after-held",
+    "after-mv",
+    "after-committed",
+    "after-rename",
+    "after-dirsync",
+    "after-delivered",
+    "after-released",
+];
+const PASSINGS: u32 = 4;
+
+const FILES: [(&str, &str); 4] = [
+    ("db01.7.data", "a"),
+    ("host.0.data", "b"),
+    ("web01.1700000000.data", "c"),
+    ("web01.1700000300.data", "d"),
+];
+
+fn worlds() -> [World; 2] {
+    [World::new(Kind::Tidegate, PullMode::Auto), World::new(Kind::Stock, PullMode::Auto)].map(|world| {
+        FILES.iter().for_each(|(name, content)| world.disk.put(name, content.as_bytes()));
+        world
+    })
+}
+
+fn assert_each_once(world: &World, story: &str) {
+    let expected: Vec<_> =
+        FILES.iter().map(|(name, content)| ((*name).to_owned(), content.as_bytes().to_vec())).collect();
+    assert_eq!(world.eaten(), expected, "{story}");
+    assert!(world.disk.is_empty(), "{story}: the site keeps nothing");
+    assert_eq!(world.staged(), 0, "{story}: nothing is left in staging");
+}
+
+#[test]
+fn everything_arrives_once_and_the_site_is_empty() {
+    for world in worlds() {
+        assert!(world.live(alive(), 1));
+        assert_each_once(&world, "no crash");
+    }
+}
+
+#[test]
+fn a_crash_at_any_step_loses_and_doubles_nothing() {
+    for step in STEPS {
+        for n in 1..=PASSINGS {
+            for world in worlds() {
+                world.live(Crash::panicking_at(step, n), 1);
+                world.eat();
+                assert!(world.live(alive(), 1));
+                assert_each_once(&world, &format!("crash {step}:{n}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crash_during_recovery_from_a_crash_loses_and_doubles_nothing() {
+    for first in STEPS {
+        for second in STEPS {
+            for world in worlds() {
+                world.live(Crash::panicking_at(first, 2), 1);
+                world.eat();
+                // May die before it has opened its pipeline: recovery passes steps too.
+                world.live(Crash::panicking_at(second, 1), 1);
+                world.eat();
+                assert!(world.live(alive(), 1));
+                assert_each_once(&world, &format!("crash {first}:2, then {second}:1"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crash_before_the_pipeline_has_eaten_is_no_different() {
+    for step in STEPS {
+        for world in worlds() {
+            world.live(Crash::panicking_at(step, 1), 1);
+            assert!(world.live(alive(), 1));
+            assert_each_once(&world, step);
+        }
+    }
+}
+
+#[test]
+fn a_cut_at_any_command_loses_and_doubles_nothing() {
+    let commands = worlds().map(|world| {
+        world.live(alive(), 1);
+        world.disk.commands()
+    });
+    for (kind, commands) in commands.into_iter().enumerate() {
+        assert!(commands > 8, "a listing, RECV and MV of each");
+        for command in 1..=commands {
+            let world = worlds().into_iter().nth(kind).unwrap();
+            world.disk.cut_at(command);
+            assert!(world.live(alive(), 2));
+            assert_each_once(&world, &format!("cut at command {command}"));
+        }
+    }
+}
+
+#[test]
+fn a_reused_name_is_a_new_package_and_gets_a_target_of_its_own() {
+    for kind in [Kind::Tidegate, Kind::Stock] {
+        let world = World::new(kind, PullMode::Auto);
+        for content in ["first", "second", "second"] {
+            world.disk.put("win.77.data", content.as_bytes());
+            assert!(world.live(alive(), 1));
+        }
+        let eaten = world.eaten();
+        assert_eq!(world.contents(), ["first", "second", "second"]);
+        for (name, _) in &eaten {
+            assert!(name.starts_with("win.77") && name.ends_with(".data"), "{name} keeps its agent's prefix");
+        }
+    }
+}
+
+#[test]
+fn a_resent_file_with_a_time_in_its_name_is_deleted_and_not_delivered_again() {
+    for kind in [Kind::Tidegate, Kind::Stock] {
+        let world = World::new(kind, PullMode::Auto);
+        for _ in 0..2 {
+            world.disk.put("web01.1700000000.data", b"same");
+            assert!(world.live(alive(), 1));
+            assert!(world.disk.is_empty());
+        }
+        world.disk.put("web01.1700000000.data", b"other");
+        assert!(world.live(alive(), 1));
+        assert_eq!(world.contents(), ["other", "same"]);
+    }
+}
+
+/// Pulls one stock file with a mishap, then whatever is left, and returns what was delivered.
+fn stock_with(mishap: Mishap) -> Vec<String> {
+    let world = World::new(Kind::Stock, PullMode::Auto);
+    world.disk.put("win.1.data", b"held content");
+    world.disk.mishap("win.1.data", mishap);
+    for _ in 0..3 {
+        if world.live(alive(), 1) {
+            assert!(world.disk.is_empty());
+            assert_eq!(world.staged(), 0);
+            return world.contents();
+        }
+    }
+    panic!("three connections were not enough");
+}
+
+#[test]
+fn a_file_that_was_still_being_written_arrives_in_its_longer_version_only() {
+    let mishap = Mishap { rewritten: Some(b"held content, continued"), ..Mishap::default() };
+    assert_eq!(stock_with(mishap), ["held content, continued"]);
+}
+
+#[test]
+fn a_file_that_was_rewritten_arrives_in_both_versions() {
+    for other in ["something else, longer", "other bytes.", "short"] {
+        let mishap = Mishap { rewritten: Some(other.as_bytes()), ..Mishap::default() };
+        let mut expected = ["held content", other];
+        expected.sort_unstable();
+        assert_eq!(stock_with(mishap), expected, "{other}");
+    }
+}
+
+#[test]
+fn a_mv_that_is_cut_at_any_byte_loses_and_doubles_nothing() {
+    for cut in 0..=b"held content".len() {
+        for deleted in [true, false] {
+            let mishap = Mishap { cut_after: Some(cut), deleted, ..Mishap::default() };
+            assert_eq!(stock_with(mishap), ["held content"], "cut after {cut}, deleted: {deleted}");
+        }
+    }
+}
+
+#[test]
+fn what_came_of_a_rewritten_file_before_the_cut_counts_if_the_site_has_deleted_it() {
+    let other = b"other bytes, and more";
+    for cut in 1..=other.len() {
+        let mishap = Mishap { rewritten: Some(other), cut_after: Some(cut), deleted: true };
+        let came = String::from_utf8_lossy(&other[..cut]).into_owned();
+        assert_eq!(stock_with(mishap), ["held content".to_owned(), came], "cut after {cut}");
+    }
+}
+
+#[test]
+fn a_rewritten_file_that_survived_the_cut_arrives_whole_beside_the_old_version() {
+    let mishap = Mishap { rewritten: Some(b"other bytes"), cut_after: Some(5), deleted: false };
+    assert_eq!(stock_with(mishap), ["held content", "other bytes"]);
+}
+
+#[test]
+fn a_truncated_start_of_the_held_file_adds_nothing_after_a_cut() {
+    let mishap = Mishap { rewritten: Some(b"held"), cut_after: Some(4), deleted: true };
+    assert_eq!(stock_with(mishap), ["held content"]);
+}
+
+#[test]
+fn crashes_around_a_rewrite_lose_only_what_the_site_destroyed() {
+    for step in STEPS {
+        let world = World::new(Kind::Stock, PullMode::Auto);
+        world.disk.put("win.1.data", b"held content");
+        world.disk.mishap("win.1.data", Mishap { rewritten: Some(b"other"), ..Mishap::default() });
+        world.live(Crash::panicking_at(step, 1), 1);
+        world.eat();
+        assert!(world.live(alive(), 1));
+        let contents = world.contents();
+        match step {
+            // Died before the file was asked for at all: there is only the version that was there when it was.
+            "after-recv" | "after-recv-staged" | "after-held" => {
+                assert!(contents.contains(&"held content".into()))
+            }
+            // The site deleted the second version while sending it, and the server died with it in memory.
+            "after-mv" => assert_eq!(contents, ["held content"]),
+            _ => assert_eq!(contents, ["held content", "other"], "{step}"),
+        }
+    }
+}
+
+#[test]
+fn a_node_whose_package_changes_under_mv_deletes_nothing() {
+    let world = World::new(Kind::Tidegate, PullMode::Auto);
+    world.disk.put("win.1.data", b"one");
+    world.disk.mishap("win.1.data", Mishap { rewritten: Some(b"two"), ..Mishap::default() });
+    assert!(!world.live(alive(), 1), "the connection ends");
+    assert!(!world.disk.is_empty(), "the node keeps what was not delivered");
+    assert!(world.live(alive(), 1));
+    assert_eq!(world.contents(), ["one", "two"]);
+}
+
+#[test]
+fn move_mode_takes_each_file_once_when_nothing_breaks() {
+    for kind in [Kind::Tidegate, Kind::Stock] {
+        let world = World::new(kind, PullMode::Move);
+        FILES.iter().for_each(|(name, content)| world.disk.put(name, content.as_bytes()));
+        assert!(world.live(alive(), 1));
+        assert_each_once(&world, "move");
+    }
+}
+
+#[test]
+fn tentacle_mode_treats_a_node_like_a_stock_site() {
+    for step in STEPS {
+        let world = World::new(Kind::Tidegate, PullMode::Tentacle);
+        FILES.iter().for_each(|(name, content)| world.disk.put(name, content.as_bytes()));
+        world.live(Crash::panicking_at(step, 2), 1);
+        world.eat();
+        assert!(world.live(alive(), 1));
+        assert_each_once(&world, step);
+    }
+}

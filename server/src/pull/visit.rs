@@ -86,6 +86,8 @@ pub(crate) struct Visit<'a, R> {
     pub(super) memory: &'a mut Memory,
     pub(super) tally: &'a Tally,
     pub(super) stop: &'a Shutdown,
+    /// How long a stock site's name must have been listed before it is taken: most senders have written it by then.
+    pub(super) settling: Duration,
     /// Names that were moved, and whose deletion no later reply has proven yet.
     pub(super) moved: Vec<Name>,
     /// Names that this visit does not try again.

@@ -1,0 +1,270 @@
+//! Sites in memory, stock and Tidegate, that can be cut at any command; and a server around them that can be
+//! crashed at any step and started again.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+use tidegate_net::shutdown::Shutdown;
+use tidegate_proto::Name;
+
+use crate::body::Arriving;
+use crate::config::{Incoming, Ownership, PullMode, Site};
+use crate::crash::Crash;
+use crate::desk::Desk;
+use crate::pipeline::Pipeline;
+use crate::pull::listing::Listing;
+use crate::pull::remote::{Fault, Fetched, Remote, Taken};
+use crate::pull::visit::{Ended, Memory, Visit};
+use crate::pull::{Kind, Tally};
+
+/// What happens to one `MV`.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Mishap {
+    /// The file is rewritten just before.
+    pub(super) rewritten: Option<&'static [u8]>,
+    /// The connection breaks after this many bytes.
+    pub(super) cut_after: Option<usize>,
+    /// A stock site has deleted the file nevertheless.
+    pub(super) deleted: bool,
+}
+
+/// A site's disk, and what it will do.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    files: RefCell<BTreeMap<Name, Vec<u8>>>,
+    mishaps: RefCell<BTreeMap<Name, Mishap>>,
+    /// The site hangs up instead of answering this command, counted over all connections.
+    cut_at: Cell<Option<u32>>,
+    commands: Cell<u32>,
+}
+
+impl Disk {
+    pub(super) fn put(&self, text: &str, bytes: &[u8]) {
+        self.files.borrow_mut().insert(name(text), bytes.to_vec());
+    }
+
+    pub(super) fn mishap(&self, text: &str, mishap: Mishap) {
+        self.mishaps.borrow_mut().insert(name(text), mishap);
+    }
+
+    pub(super) fn cut_at(&self, command: u32) {
+        self.cut_at.set(Some(command));
+    }
+
+    pub(super) fn commands(&self) -> u32 {
+        self.commands.get()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.borrow().is_empty()
+    }
+}
+
+/// A connection to it.
+struct Connection {
+    disk: Rc<Disk>,
+    kind: Kind,
+    /// A node deletes this one at the next command.
+    unproven: Option<Name>,
+    over: bool,
+}
+
+impl Connection {
+    fn command(&mut self) -> Result<(), Fault> {
+        assert!(!self.over, "no request on a connection that is over");
+        if let Some(name) = self.unproven.take() {
+            self.disk.files.borrow_mut().remove(&name);
+        }
+        self.disk.commands.set(self.disk.commands.get() + 1);
+        if self.disk.cut_at.get() == Some(self.disk.commands.get()) {
+            self.over = true;
+            return Err(Fault::Site("cut".into()));
+        }
+        Ok(())
+    }
+
+    fn content(&self, name: &Name) -> Option<Vec<u8>> {
+        self.disk.files.borrow().get(name).cloned()
+    }
+}
+
+impl Remote for Connection {
+    async fn list(&mut self, listing: &mut Listing) -> Result<(), Fault> {
+        self.command()?;
+        for name in self.disk.files.borrow().keys() {
+            listing.push(&[name.as_bytes(), b"\n"].concat());
+        }
+        Ok(())
+    }
+
+    async fn fetch(&mut self, name: &Name, body: &mut Arriving) -> Result<Fetched, Fault> {
+        self.command()?;
+        let Some(content) = self.content(name) else { return Ok(Fetched::Refused) };
+        body.write(&content).await.unwrap();
+        Ok(Fetched::Whole)
+    }
+
+    async fn take(&mut self, name: &Name, _quiet: Duration, body: &mut Arriving) -> Result<Taken, Fault> {
+        self.command()?;
+        let Some(announced) = self.content(name).map(|content| content.len()) else {
+            return Ok(Taken::Refused);
+        };
+        let mishap = self.disk.mishaps.borrow_mut().remove(name).unwrap_or_default();
+        if let Some(bytes) = mishap.rewritten {
+            self.disk.files.borrow_mut().insert(name.clone(), bytes.to_vec());
+        }
+        let content = self.content(name).unwrap();
+        body.reserve(announced as u64).await.unwrap();
+        if let Some(at) = mishap.cut_after {
+            body.write(&content[..at.min(content.len())]).await.unwrap();
+            if mishap.deleted {
+                self.disk.files.borrow_mut().remove(name);
+            }
+            self.over = true;
+            return Err(Fault::Site("cut in a body".into()));
+        }
+        body.write(&content).await.unwrap();
+        match self.kind {
+            Kind::Tidegate => self.unproven = Some(name.clone()),
+            Kind::Stock => drop(self.disk.files.borrow_mut().remove(name)),
+        }
+        if content.len() > announced {
+            self.over = true;
+            return Ok(Taken::Surplus);
+        }
+        Ok(Taken::Whole)
+    }
+
+    async fn quit(&mut self) {
+        if let Some(name) = self.unproven.take() {
+            self.disk.files.borrow_mut().remove(&name);
+        }
+        self.over = true;
+    }
+
+    fn is_over(&self) -> bool {
+        self.over
+    }
+}
+
+/// A server's directories, one site, and a pipeline that eats what it finds.
+pub(super) struct World {
+    root: TempDir,
+    pub(super) disk: Rc<Disk>,
+    kind: Kind,
+    site: Site,
+    eaten: RefCell<Vec<(String, Vec<u8>)>>,
+}
+
+impl World {
+    pub(super) fn new(kind: Kind, mode: PullMode) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("incoming")).unwrap();
+        Self { root, disk: Rc::default(), kind, site: site(mode), eaten: RefCell::default() }
+    }
+
+    pub(super) fn incoming(&self) -> Incoming {
+        let directory = self.root.path().join("incoming");
+        Incoming {
+            staging: directory.join(".tidegate"),
+            directory,
+            state: self.root.path().join("state"),
+            ownership: Ownership { user: None, group: None, mode: 0o640 },
+            max_files: None,
+        }
+    }
+
+    /// A life of the server: it connects up to `connections` times, and crashes where `crash` says. Returns whether
+    /// it lived to pull everything.
+    pub(super) fn live(&self, crash: Crash, connections: u32) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let life = || {
+            let desk = Desk::new(Pipeline::open(&self.incoming(), crash).unwrap(), 2);
+            let mut memory = Memory::default();
+            (0..connections)
+                .any(|_| runtime.block_on(self.visit(&desk, &mut memory)).is_ok_and(|end| end == Ended::Done))
+        };
+        catch_unwind(AssertUnwindSafe(life)).unwrap_or(false)
+    }
+
+    async fn visit(&self, desk: &Desk, memory: &mut Memory) -> Result<Ended, Fault> {
+        let remote = Connection { disk: Rc::clone(&self.disk), kind: self.kind, unproven: None, over: false };
+        let mut visit = Visit {
+            remote,
+            site: &self.site,
+            desk,
+            memory,
+            tally: &Tally::default(),
+            stop: &Shutdown::new(),
+            settling: Duration::ZERO,
+            moved: Vec::new(),
+            skipped: HashSet::new(),
+        };
+        visit.pull(self.kind).await
+    }
+
+    /// The pipeline eats everything that is there, in the order it reads.
+    pub(super) fn eat(&self) {
+        let directory = self.incoming().directory;
+        let mut found: Vec<(SystemTime, String, Vec<u8>)> = Vec::new();
+        for entry in fs::read_dir(&directory).unwrap() {
+            let entry = entry.unwrap();
+            let name = String::from_utf8_lossy(&entry.file_name().into_vec()).into_owned();
+            if name.ends_with(".data") {
+                let bytes = fs::read(entry.path()).unwrap();
+                found.push((entry.metadata().unwrap().modified().unwrap(), name, bytes));
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        found.sort();
+        self.eaten.borrow_mut().extend(found.into_iter().map(|(_, name, bytes)| (name, bytes)));
+    }
+
+    /// What the pipeline has eaten so far, sorted by name.
+    pub(super) fn eaten(&self) -> Vec<(String, Vec<u8>)> {
+        self.eat();
+        let mut eaten = self.eaten.borrow().clone();
+        eaten.sort();
+        eaten
+    }
+
+    /// The same, without names.
+    pub(super) fn contents(&self) -> Vec<String> {
+        self.eat();
+        let mut contents: Vec<_> = self
+            .eaten
+            .borrow()
+            .iter()
+            .map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned())
+            .collect();
+        contents.sort();
+        contents
+    }
+
+    /// Files that wait in the staging directory.
+    pub(super) fn staged(&self) -> usize {
+        let names = fs::read_dir(self.incoming().staging).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().ends_with(".staged")).count()
+    }
+}
+
+pub(super) fn name(text: &str) -> Name {
+    Name::parse(text.as_bytes()).unwrap()
+}
+
+fn site(mode: PullMode) -> Site {
+    let mut sync = crate::config::Sync::default();
+    sync.mode = mode;
+    Site { name: "plant-7".into(), host: "unused".into(), port: 1, tls: None, sync }
+}
+
+/// A server that does not crash.
+pub(super) fn alive() -> Crash {
+    Crash::default()
+}
