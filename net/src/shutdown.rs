@@ -70,3 +70,30 @@ impl Shutdown {
         self.aborting.cancelled().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn draining_comes_before_aborting_and_every_clone_hears_of_both() {
+        let shutdown = Shutdown::new();
+        let clone = shutdown.clone();
+        assert!(!clone.is_draining());
+        shutdown.begin();
+        clone.draining().await;
+        assert!(clone.is_draining() && !clone.aborting.is_cancelled());
+        shutdown.abort();
+        clone.aborting().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_to_stop_ends_in_aborting_after_the_grace_period() {
+        let shutdown = Shutdown::new();
+        shutdown.on_signals(Duration::from_secs(5)).unwrap();
+        shutdown.begin();
+        let start = tokio::time::Instant::now();
+        shutdown.aborting().await;
+        assert!(start.elapsed() >= Duration::from_secs(5));
+    }
+}

@@ -43,7 +43,7 @@ impl fmt::Display for HandshakeError {
             return f.write_str(reason);
         }
         match tls_error(&self.source) {
-            Some(error) => f.write_str(&words(error, Some(self.end))),
+            Some(error) => f.write_str(&words(error, self.end)),
             None => f.write_str(&broken(&self.source, self.end)),
         }
     }
@@ -52,11 +52,11 @@ impl fmt::Display for HandshakeError {
 /// A failed handshake, or a TLS connection that failed later, in plain words: which side, which certificate, which
 /// check, and the command that fixes it. Errors that have nothing to do with TLS keep their own words.
 ///
-/// In TLS 1.3 a client learns only after its own handshake that the server refuses it, so this is for the errors of
-/// the first reads too.
+/// In TLS 1.3 the dialling end learns only after its own handshake that the server refuses it, so this is for the
+/// errors of the first reads too. (The listening end's handshake is over only when both have agreed.)
 pub fn explain(error: &io::Error) -> String {
     match tls_error(error) {
-        Some(tls) => words(tls, None),
+        Some(tls) => words(tls, End::Dialling),
         None => error.to_string(),
     }
 }
@@ -83,7 +83,7 @@ fn broken(error: &io::Error, end: End) -> String {
     }
 }
 
-fn words(error: &Error, end: Option<End>) -> String {
+fn words(error: &Error, end: End) -> String {
     match error {
         Error::AlertReceived(alert) => alert_received(*alert, end),
         Error::NoCertificatesPresented => "the client presented no certificate, and this server requires one; give \
@@ -111,12 +111,11 @@ fn words(error: &Error, end: Option<End>) -> String {
 }
 
 /// The peer has said why it does not go on.
-fn alert_received(alert: AlertDescription, end: Option<End>) -> String {
+fn alert_received(alert: AlertDescription, end: End) -> String {
     use AlertDescription as A;
     let (peer, ours, remedy) = match end {
-        Some(End::Listening) => ("the client", "this server's certificate", SERVER_REMEDY),
-        Some(End::Dialling) => ("the server", "our client certificate", CLIENT_REMEDY),
-        None => ("the peer", "our certificate", "look at the peer's log, and try: tidegate-certs check"),
+        End::Listening => ("the client", "this server's certificate", SERVER_REMEDY),
+        End::Dialling => ("the server", "our client certificate", CLIENT_REMEDY),
     };
     let name = alert.as_str().map_or_else(|| format!("{alert:?}"), |name| name.to_lowercase());
     let meaning = match alert {

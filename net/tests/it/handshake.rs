@@ -149,7 +149,7 @@ async fn expired_certificates_are_refused_with_their_dates() {
         &listened,
         &["the client's certificate", "expired on 2021-02-03", "days ago", "CN=old", "tidegate-certs issue"],
     );
-    says(&dialled, &["our certificate expired", "tidegate-certs check"]);
+    says(&dialled, &["our client certificate expired", "client_cert = false"]);
 
     let old_node = pki.issue("old-node", 0, |params| {
         expired(params);
@@ -223,7 +223,7 @@ async fn a_client_with_the_purpose_of_a_server_is_refused() {
     let (listened, dialled) =
         shake(&listening(&pki.node(), &pki), &dialling(Some(&pki.node()), &pki, by_address())).await;
     says(&listened, &["extended key usage", "listening (serverAuth) only"]);
-    says(&dialled, &["refused our certificate"]);
+    says(&dialled, &["refused our client certificate"]);
 }
 
 #[tokio::test]
@@ -356,7 +356,7 @@ async fn a_pin_is_no_password_the_key_has_to_be_there() {
     let (listened, dialled) =
         shake_with(tls::server_config(&pinning).unwrap(), Arc::new(client), &pinning.pinned).await;
     says(&listened, &["did not prove that it holds the key"]);
-    says(&dialled, &["refused our certificate"]);
+    says(&dialled, &["refused our client certificate"]);
 }
 
 #[tokio::test]
