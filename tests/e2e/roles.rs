@@ -107,7 +107,8 @@ fn a_certificate_without_a_role_is_refused() {
 
 #[test]
 fn a_server_role_given_by_another_authority_is_refused() {
-    let stranger = Authority::new().server("central-1");
+    let other = Authority::new();
+    let stranger = other.server("central-1");
     refused(&Way::Tls(Some(&stranger)), &Authority::new(), &["certificate", "authority"]);
 }
 

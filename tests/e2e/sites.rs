@@ -104,7 +104,8 @@ fn beside_a_site_that_lies_about_sizes() {
     ];
     std::thread::scope(|scope| {
         for (start, lie) in lies {
-            scope.spawn(move || {
+            let named = std::thread::Builder::new().name(format!("{} for {start}", lie.trim_end()));
+            let test = move || {
                 let stock = Stock::start(&["-I", "-r", "60"]);
                 stock.put("bad.1700000000.data", b"never whole");
                 let lied = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -119,8 +120,9 @@ fn beside_a_site_that_lies_about_sizes() {
                 good_site_is_not_late(Site::plain("bad", tap.address()), move || {
                     lied.load(std::sync::atomic::Ordering::SeqCst)
                 });
-                assert_eq!(stock.files().len(), 1, "{lie}: nothing is deleted that did not come whole");
-            });
+                assert_eq!(stock.files().len(), 1, "nothing is deleted that did not come whole");
+            };
+            named.spawn_scoped(scope, test).expect("a thread");
         }
     });
 }

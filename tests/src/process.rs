@@ -149,9 +149,11 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         let lines = self.lines();
-        let panicked = lines.iter().any(|line| line.contains("panicked at"));
+        let panic = lines.iter().position(|line| line.contains("panicked"));
+        let panicked = panic.is_some();
         if std::thread::panicking() || panicked {
-            let skipped = lines.len().saturating_sub(SHOWN_ON_FAILURE);
+            // From a panic on, or else the last ones.
+            let skipped = lines.len().saturating_sub(SHOWN_ON_FAILURE).min(panic.unwrap_or(usize::MAX));
             eprintln!("--- last of {} lines of {} ({:?})", lines.len(), self.name, self.status);
             lines[skipped..].iter().for_each(|line| eprintln!("    {line}"));
         }
