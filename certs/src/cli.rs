@@ -150,7 +150,7 @@ pub(crate) struct Check {
     /// The role that the dialling end's certificate must have.
     #[arg(long, value_enum, requires = "cert")]
     pub(crate) role: Option<Kind>,
-    /// Dial a real node or Tentacle server: host, host:port or [IPv6]:port.
+    /// Dial a real node or Tentacle server: host or host:port, an IPv6 address in brackets.
     #[arg(
         long,
         value_name = "HOST:PORT",
