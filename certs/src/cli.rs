@@ -30,13 +30,10 @@ Exit codes: 0 good, 1 bad or in the way, 64 usage, 69 cannot be reached, 77 perm
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make an authority: ca.pem for every end, ca.key for nobody but you.
+    // Their help is the documentation of the arguments.
     Init(Init),
-    /// Make a certificate and its key, signed by the authority.
     Issue(Issue),
-    /// Say in plain words what PEM files hold, what is wrong with it and how to fix it.
     Inspect(Inspect),
-    /// Try a handshake, in memory or for real, and say why it fails.
     Check(Check),
 }
 

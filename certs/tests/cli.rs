@@ -147,7 +147,7 @@ fn mistakes_on_the_command_line_are_explained() {
     );
     says(&certs(at, "check", 64), &["--connect"]);
     says(&certs(at, "--help", 0), &["Examples:", "issue --dir /etc/tidegate/pki node plant-7"]);
-    says(&certs(at, "check --help", 0), &["Examples:", "--node-cert"]);
+    says(&certs(at, "check --help", 0), &["belong to the end that dials", "Examples:", "--node-cert"]);
     says(&certs(at, "--version", 0), &["tidegate-certs 0."]);
 }
 
