@@ -70,7 +70,8 @@ impl Draft {
             self.spill()?;
         }
         if bytes.len() > BUFFER_BYTES {
-            self.file()?.append(bytes)?;
+            let offset = self.written;
+            self.file()?.write_at(offset, bytes)?;
         } else {
             self.buffer.extend_from_slice(bytes);
         }
@@ -97,10 +98,11 @@ impl Draft {
     /// Moves the buffered bytes to the temporary file.
     fn spill(&mut self) -> io::Result<()> {
         if !self.buffer.is_empty() {
-            let buffer = std::mem::take(&mut self.buffer);
-            self.file()?.append(&buffer)?;
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let offset = self.written - buffer.len() as u64;
+            self.file()?.write_at(offset, &buffer)?;
+            buffer.clear();
             self.buffer = buffer;
-            self.buffer.clear();
         }
         Ok(())
     }

@@ -6,8 +6,11 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use rustix::fs::FallocateFlags;
 
 use crate::clock::{Millis, millis, system_time};
 use crate::durable;
@@ -35,7 +38,9 @@ pub(crate) trait Fs: Send + Sync {
 
 /// A new file being written.
 pub(crate) trait Written: Send {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Sets room aside, so that writes up to that length do not fail for want of it. The file keeps its length.
+    fn allocate(&mut self, length: u64) -> io::Result<()>;
     fn set_modified(&mut self, time: Millis) -> io::Result<()>;
     fn sync(&mut self) -> io::Result<()>;
 }
@@ -121,8 +126,12 @@ impl Fs for Disk {
 }
 
 impl Written for File {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn allocate(&mut self, length: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(self, FallocateFlags::KEEP_SIZE, 0, length)?)
     }
 
     fn set_modified(&mut self, time: Millis) -> io::Result<()> {

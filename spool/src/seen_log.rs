@@ -143,11 +143,11 @@ pub(crate) struct SeenLog {
     duplicates: Duplicates,
     poison: Arc<Poison>,
     run: u64,
+    /// Oldest first; the records of `current` are not in it.
+    older: Vec<Segment>,
+    current: Segment,
+    file: Box<dyn Written>,
     next_number: u32,
-    /// The segment that the next records go to; `None` after a write failed in the middle of one.
-    file: Option<Box<dyn Written>>,
-    /// Oldest first; the last one is the one being written.
-    segments: Vec<Segment>,
 }
 
 impl SeenLog {
@@ -158,52 +158,38 @@ impl SeenLog {
         duplicates: Duplicates,
         poison: Arc<Poison>,
         run: u64,
-        found: Vec<Segment>,
+        older: Vec<Segment>,
     ) -> Result<Self, DiskError> {
-        let mut log =
-            Self { fs, layout, duplicates, poison, run, next_number: 0, file: None, segments: found };
-        log.begin_segment()?;
-        Ok(log)
+        let (current, file) = begin_segment(&*fs, &poison, &layout, run, 0)?;
+        Ok(Self { fs, layout, duplicates, poison, run, older, current, file, next_number: 1 })
     }
 
-    fn begin_segment(&mut self) -> Result<Box<dyn Written>, DiskError> {
-        let path = self.layout.segment(self.run, self.next_number);
-        let file = self.fs.create_new(&path).context("create", &path)?;
-        self.next_number += 1;
-        self.segments.push(Segment::new(path));
-        self.poison.fsynced(self.fs.sync_dir(&self.layout.seen), &self.layout.seen)?;
-        Ok(file)
-    }
-
-    /// Writes deletions durably. After an error nothing is known about them.
+    /// Writes deletions durably. After an error nothing is known about them, and the next ones take their place.
     pub(crate) fn append(&mut self, records: &[Record]) -> Result<(), DiskError> {
-        let mut file = match self.file.take() {
-            Some(file) if self.current().records < SEGMENT_RECORDS => file,
-            _ => self.begin_segment()?,
-        };
-        // Counted first: even one that fails may be on the disk.
-        records.iter().for_each(|record| self.current().count(record));
-        let path = self.current().path.clone();
+        if self.current.records >= SEGMENT_RECORDS {
+            let (segment, file) =
+                begin_segment(&*self.fs, &self.poison, &self.layout, self.run, self.next_number)?;
+            self.older.push(std::mem::replace(&mut self.current, segment));
+            self.file = file;
+            self.next_number += 1;
+        }
         let bytes: Vec<u8> = records.iter().flat_map(Record::encode).collect();
-        file.append(&bytes).context("write", &path)?;
-        self.poison.fsynced(file.sync(), &path)?;
-        self.file = Some(file);
+        let end = (self.current.records * RECORD_BYTES) as u64;
+        self.file.write_at(end, &bytes).context("write", &self.current.path)?;
+        self.poison.fsynced(self.file.sync(), &self.current.path)?;
+        records.iter().for_each(|record| self.current.count(record));
         Ok(())
-    }
-
-    fn current(&mut self) -> &mut Segment {
-        self.segments.last_mut().expect("a log has begun its first segment")
     }
 
     /// Removes segments in which nothing counts any more, but not the one being written. To be called only while
     /// every unlinking in the record is durable.
     pub(crate) fn drop_old_segments(&mut self, now: Millis) {
-        let mut left: usize = self.segments.iter().map(|segment| segment.records).sum();
-        let last = self.current().path.clone();
-        self.segments.retain(|segment| {
-            // What newer segments hold: at the limit, nothing of this one is remembered.
-            left -= segment.records;
-            if segment.path == last || (segment.counts(&self.duplicates, now) && left < self.duplicates.max_entries) {
+        let mut newer =
+            self.current.records + self.older.iter().map(|segment| segment.records).sum::<usize>();
+        self.older.retain(|segment| {
+            newer -= segment.records;
+            // With that many newer ones, nothing in it is remembered.
+            if newer < self.duplicates.max_entries && segment.counts(&self.duplicates, now) {
                 return true;
             }
             if let Err(error) = self.fs.remove(&segment.path) {
@@ -211,5 +197,86 @@ impl SeenLog {
             }
             false
         });
+    }
+}
+
+/// Makes a segment, its name durable, with room for all its records: deletions must work on a full disk, too.
+fn begin_segment(
+    fs: &dyn Fs,
+    poison: &Poison,
+    layout: &Layout,
+    run: u64,
+    number: u32,
+) -> Result<(Segment, Box<dyn Written>), DiskError> {
+    let path = layout.segment(run, number);
+    let mut file = fs.create_new(&path).context("create", &path)?;
+    if let Err(error) = file.allocate((SEGMENT_RECORDS * RECORD_BYTES) as u64) {
+        tracing::debug!(path = %path.display(), %error, "no room set aside for the record of deletions");
+    }
+    poison.fsynced(fs.sync_dir(&layout.seen), &layout.seen)?;
+    Ok((Segment::new(path), file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: Record =
+        Record { id: Id { run: 7, counter: 8 }, key: 9, time: 1_700_000_000_000, timed: true };
+
+    #[test]
+    fn a_record_reads_back_and_a_damaged_one_does_not() {
+        let bytes = RECORD.encode();
+        assert_eq!(Record::decode(&bytes), Some(RECORD));
+        assert_eq!(Record::decode(&[0; RECORD_BYTES]), None);
+        for bit in 0..RECORD_BYTES * 8 {
+            let mut damaged = bytes;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Record::decode(&damaged), None, "bit {bit}");
+        }
+    }
+
+    fn log_in(root: &std::path::Path, max_entries: usize) -> (SeenLog, Replayed) {
+        let (fs, layout) = (Arc::new(crate::fs::Disk), Layout::new(root));
+        crate::fs::create_dir_all(&*fs, &layout.seen).unwrap();
+        let duplicates = Duplicates { max_entries, ..Duplicates::default() };
+        let mut replayed = replay(&*fs, &layout, duplicates, RECORD.time).unwrap();
+        let run = replayed.last_run.unwrap_or(0) + 1;
+        let found = std::mem::take(&mut replayed.segments);
+        (SeenLog::start(fs, layout, duplicates, Arc::default(), run, found).unwrap(), replayed)
+    }
+
+    fn segments(log: &SeenLog) -> usize {
+        log.fs.list(&log.layout.seen).unwrap().len()
+    }
+
+    #[test]
+    fn a_torn_tail_does_not_count() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut log, _) = log_in(root.path(), 100);
+        log.append(&[RECORD]).unwrap();
+        log.file.write_at(RECORD_BYTES as u64, &Record { key: 10, ..RECORD }.encode()[..40]).unwrap();
+        let (_, replayed) = log_in(root.path(), 100);
+        assert_eq!((replayed.deleted.len(), replayed.seen.len()), (1, 1));
+        assert!(replayed.seen.repeats(9, b"web.1700000000.data", RECORD.time));
+    }
+
+    #[test]
+    fn segments_go_when_nothing_in_them_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut log, _) = log_in(root.path(), 2 * SEGMENT_RECORDS);
+        for timed in [false, true] {
+            log.append(&[Record { timed, ..RECORD }; SEGMENT_RECORDS]).unwrap();
+        }
+        log.append(&[RECORD]).unwrap();
+        assert_eq!(segments(&log), 3);
+        log.drop_old_segments(RECORD.time + 60 * 60 * 1000);
+        assert_eq!(segments(&log), 2, "the names without a time");
+        log.append(&[RECORD; SEGMENT_RECORDS - 1]).unwrap();
+        log.append(&[RECORD; SEGMENT_RECORDS]).unwrap();
+        log.drop_old_segments(RECORD.time);
+        assert_eq!(segments(&log), 2, "more than are remembered");
+        log.drop_old_segments(Millis::MAX);
+        assert_eq!(segments(&log), 1, "never the one being written");
     }
 }

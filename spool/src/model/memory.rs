@@ -312,10 +312,19 @@ struct Handle {
 }
 
 impl Written for Handle {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut disk = lock(&self.memory.0);
         disk.change()?;
-        disk.files[self.inode].bytes.extend_from_slice(bytes);
+        let inode = &mut disk.files[self.inode];
+        let offset = offset as usize;
+        assert!(offset >= inode.durable.0.len(), "what is durable is never written over");
+        let end = inode.bytes.len().max(offset + bytes.len());
+        inode.bytes.resize(end, 0);
+        inode.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn allocate(&mut self, _: u64) -> io::Result<()> {
         Ok(())
     }
 

@@ -424,7 +424,7 @@ mod stories {
     fn what_somebody_put_there_is_made_durable() {
         let mut owner = live([]);
         let path = owner.spool().store.layout.package(Id { run: 1, counter: 0 }, 7, NAMES[0]);
-        owner.disk.create_new(&path).unwrap().append(&bytes(1)).unwrap();
+        owner.disk.create_new(&path).unwrap().write_at(0, &bytes(1)).unwrap();
         owner.states.insert((NAMES[0], 1), State::Unsure);
         owner.take(Step::Crash(Crash::Process));
         owner.take(Step::Crash(Crash::Blackout));
