@@ -31,6 +31,8 @@ pub(crate) async fn serve<S>(
     let mut session = Session { node, link, peer, rights, work: Work::Nothing };
     let end = session.run(shutdown).await;
     session.log_end(&end);
+    // Whoever sees the connection closed finds no draft and no claim of it left.
+    session.work = Work::Nothing;
     if !matches!(end, End::Link(LinkError::Io(_) | LinkError::Stalled)) {
         session.link.shutdown().await;
     }

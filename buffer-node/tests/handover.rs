@@ -1,0 +1,104 @@
+//! What a puller gets, when a package goes, and who is no puller.
+
+mod support;
+
+use support::Node;
+
+const INSECURE: &str = "insecure = true\n";
+
+fn node_with(packages: &[&str]) -> Node {
+    let node = Node::start(INSECURE);
+    for name in packages {
+        assert_eq!(node.connect().send(name, name.as_bytes()), "SEND OK");
+    }
+    node
+}
+
+#[test]
+fn the_listing_is_in_order_of_arrival() {
+    let node = node_with(&["z.5.data", "a.5.data", "m.5.data"]);
+    let mut puller = node.connect();
+    assert_eq!(puller.get("LS <.>"), Ok(b"z.5.data\na.5.data\nm.5.data".to_vec()));
+    assert_eq!(puller.get("LS <.data>"), Ok(b"z.5.data\na.5.data\nm.5.data".to_vec()));
+    assert_eq!(puller.get("LS <*>"), Err("LS ERR".into()));
+    assert_eq!(puller.get("LS <a/b>"), Err("LS ERR".into()));
+    node.logs("`insecure = true`");
+}
+
+#[test]
+fn a_received_package_stays_and_a_moved_one_goes_with_the_next_command() {
+    let node = node_with(&["a.5.data", "b.5.data"]);
+    let mut puller = node.connect();
+    assert_eq!(puller.get("RECV <a.5.data>"), Ok(b"a.5.data".to_vec()));
+    assert_eq!(puller.get("MV <a.5.data>"), Ok(b"a.5.data".to_vec()));
+    assert_eq!(node.root.ready().len(), 2, "nobody has proved yet that the body was read");
+    assert_eq!(puller.get("LS <.>"), Ok(b"b.5.data".to_vec()));
+    assert_eq!(node.root.ready().len(), 1);
+    assert_eq!(puller.get("MV <b.5.data>"), Ok(b"b.5.data".to_vec()));
+    puller.say("QUIT\n");
+    assert!(puller.is_closed());
+    assert!(node.root.ready().is_empty());
+    assert_eq!(node.connect().get("MV <a.5.data>"), Err("MV ERR".into()));
+}
+
+#[test]
+fn a_moved_package_stays_when_the_connection_ends_without_a_next_command() {
+    let node = node_with(&["a.5.data"]);
+    for cut in 0..3 {
+        let mut puller = node.connect();
+        assert_eq!(puller.ask("MV <a.5.data>"), "MV SIZE 8");
+        match cut {
+            0 => {}
+            1 => drop(puller.say("MV OK\n")),
+            _ => {
+                puller.say("MV OK\n");
+                assert_eq!(puller.body(8), b"a.5.data");
+            }
+        }
+        puller.hang_up();
+        puller.is_closed();
+        assert_eq!(node.root.ready().len(), 1, "cut {cut}");
+    }
+    assert_eq!(node.connect().get("MV <a.5.data>"), Ok(b"a.5.data".to_vec()), "no claim is left behind");
+}
+
+#[test]
+fn a_package_is_moved_by_one_puller_at_a_time() {
+    let node = node_with(&["a.5.data"]);
+    let (mut first, mut second) = (node.connect(), node.connect());
+    assert_eq!(first.ask("MV <a.5.data>"), "MV SIZE 8");
+    assert_eq!(second.ask("MV <a.5.data>"), "MV ERR");
+    node.logs("another connection is moving it");
+    first.say("MV NO\n");
+    assert_eq!(first.get("LS <.>"), Ok(b"a.5.data".to_vec()));
+    assert_eq!(second.get("MV <a.5.data>"), Ok(b"a.5.data".to_vec()));
+}
+
+#[test]
+fn a_repeat_is_recognised_after_its_first_copy_was_pulled() {
+    let node = node_with(&["web01.1700000000.data", "host.0.data"]);
+    let mut puller = node.connect();
+    for name in ["web01.1700000000.data", "host.0.data"] {
+        assert_eq!(puller.get(&format!("MV <{name}>")), Ok(name.as_bytes().to_vec()));
+    }
+    assert_eq!(puller.get("LS <.>"), Ok(Vec::new()));
+    assert_eq!(node.connect().send("web01.1700000000.data", b"web01.1700000000.data"), "SEND OK");
+    assert!(node.root.ready().is_empty());
+    let node = node.kill_and_restart();
+    assert_eq!(node.connect().send("web01.1700000000.data", b"web01.1700000000.data"), "SEND OK");
+    assert!(node.root.ready().is_empty(), "also after a restart");
+}
+
+#[test]
+fn a_plain_connection_is_no_puller() {
+    let node = Node::start("");
+    let mut client = node.connect();
+    assert_eq!(client.send("a.5.data", b"x"), "SEND OK");
+    assert_eq!(client.ask("LS <.>"), "LS ERR");
+    assert_eq!(client.ask("LS <x.conf>"), "LS ERR");
+    assert_eq!(client.ask("MV <a.5.data>"), "MV ERR");
+    assert_eq!(client.ask("RECV <a.5.data>"), "RECV ERR (file does not exist)");
+    assert_eq!(client.ask("ZRECV <a.5.data>"), "ZRECV ERR (file does not exist)");
+    node.logs("the connection is plain");
+    assert_eq!(node.root.ready().len(), 1);
+}

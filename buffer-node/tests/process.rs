@@ -1,0 +1,105 @@
+//! The process: its command line, exit codes, lock and end.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use rustix::process::Signal;
+use support::{BINARY, Node, Root};
+
+fn run(arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = Command::new(BINARY).args(arguments).output().expect("runs");
+    (status.code(), String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr))
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("printable")
+}
+
+#[test]
+fn the_command_line_has_its_exit_codes() {
+    assert_eq!(run(&["--version"]).0, Some(0));
+    assert_eq!(run(&["--help"]).0, Some(0));
+    assert_eq!(run(&[]).0, Some(64));
+    assert_eq!(run(&["run"]).0, Some(64));
+    assert_eq!(run(&["start", "--config", "x"]).0, Some(64));
+    let (code, words) = run(&["run", "--config", "/nonexistent"]);
+    assert_eq!(code, Some(78));
+    assert!(words.contains("/nonexistent: cannot be read"), "{words}");
+}
+
+#[test]
+fn validate_accepts_the_sample_and_names_every_mistake() {
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../init/buffer-node.toml");
+    for form in ["validate", "-t"] {
+        let (code, words) = run(&[form, "--config", sample]);
+        assert_eq!(code, Some(0), "{words}");
+        assert!(words.contains("valid"), "{words}");
+    }
+    let root = Root::new("prot = 1\n[limits]\nidle = 3\n");
+    let (code, words) = run(&["validate", "--config", path(&root.config)]);
+    assert_eq!(code, Some(78));
+    assert!(words.contains(":4: unknown key `prot`") && words.contains(":6: `limits.idle`"), "{words}");
+    assert!(!root.path("").exists(), "validating makes nothing");
+}
+
+#[test]
+fn validate_loads_the_certificates() {
+    let root = Root::new("ssl_cert = \"/nonexistent.pem\"\nssl_key = \"/nonexistent.key\"\n");
+    let (code, words) = run(&["validate", "--config", path(&root.config)]);
+    assert_eq!(code, Some(78));
+    assert!(words.contains("/nonexistent"), "{words}");
+}
+
+#[test]
+fn one_process_has_the_spool() {
+    let node = Node::start("");
+    let (code, words) = run(&["run", "--config", path(&node.root.config)]);
+    assert_eq!(code, Some(75), "{words}");
+    assert!(words.contains("lock is held by"), "{words}");
+    assert_eq!(node.connect().send("a.5.data", b"x"), "SEND OK", "the first one is not disturbed");
+}
+
+#[test]
+fn a_taken_port_is_a_temporary_failure() {
+    let node = Node::start("");
+    let root = Root::new("");
+    let text = std::fs::read_to_string(&root.config).expect("reads");
+    let port = format!("port = {}", node.address.port());
+    std::fs::write(&root.config, text.replace("port = 0", &port)).expect("writes");
+    let (code, words) = run(&["run", "--config", path(&root.config)]);
+    assert_eq!(code, Some(75), "{words}");
+    assert!(words.contains("cannot listen"), "{words}");
+}
+
+#[test]
+fn sigterm_finishes_what_is_in_flight_and_closes_the_rest() {
+    let mut node = Node::start("");
+    let (mut idle, mut sending) = (node.connect(), node.connect());
+    assert_eq!(idle.send("a.5.data", b"x"), "SEND OK");
+    assert_eq!(sending.ask("SEND <b.5.data> SIZE 5"), "SEND OK");
+    sending.say("he");
+    node.signal(Signal::TERM);
+    assert!(idle.is_closed());
+    let shut = (0..1000).any(|_| std::net::TcpStream::connect(node.address).is_err());
+    assert!(shut, "nobody new is let in");
+    assert_eq!(sending.say("llo").line(), "SEND OK");
+    assert!(sending.is_closed());
+    assert_eq!(node.wait().code(), Some(0));
+    assert_eq!(node.root.ready().len(), 2);
+}
+
+#[test]
+fn a_second_sigterm_drops_what_is_in_flight() {
+    let mut node = Node::start("");
+    let mut sending = node.connect();
+    assert_eq!(sending.ask("SEND <b.5.data> SIZE 5"), "SEND OK");
+    node.signal(Signal::TERM);
+    node.logs("stopping");
+    node.signal(Signal::TERM);
+    assert!(sending.is_closed());
+    assert_eq!(node.wait().code(), Some(0));
+    assert!(node.root.ready().is_empty());
+    assert_eq!(node.root.unfinished(), 0);
+}
