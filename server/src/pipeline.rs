@@ -134,7 +134,10 @@ impl Pipeline {
         let Some(max) = self.max_files else { return Ok(()) };
         let entries = fs::read_dir(&self.incoming).map_err(Trouble::io("cannot read incomingdir"))?;
         let limit = usize::try_from(max).unwrap_or(usize::MAX);
-        if entries.take(limit).count() < limit {
+        let hidden = |entry: &io::Result<fs::DirEntry>| {
+            entry.as_ref().is_ok_and(|entry| entry.file_name().as_encoded_bytes().starts_with(b"."))
+        };
+        if entries.filter(|entry| !hidden(entry)).take(limit).count() < limit {
             return Ok(());
         }
         Err(Trouble::Full(format!(

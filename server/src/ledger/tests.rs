@@ -29,7 +29,7 @@ fn a_package_passes_through_its_states_and_becomes_history() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(directory.path()).unwrap();
     let package = hold(&ledger, "a", "web01.1700000000.data", 1);
-    assert_eq!(ledger.open_packages("a").unwrap(), [package.clone()]);
+    assert_eq!(ledger.open_packages("a").unwrap(), std::slice::from_ref(&package));
     assert_eq!(ledger.open_packages("b").unwrap(), []);
 
     ledger.write(|batch| batch.commit(&package)).unwrap();
