@@ -18,6 +18,10 @@ use crate::memory::Claim;
 use crate::node::Node;
 use crate::shared::{Put, PutError};
 
+/// What an offer reserves before its body has come. More room is taken as bytes arrive, or slow senders could fill the
+/// spool with promises.
+const RESERVED_AHEAD: u64 = 64 * 1024;
+
 /// An upload whose body is arriving.
 pub(crate) struct Upload {
     name: Name,
@@ -94,7 +98,7 @@ impl From<PutError> for IntakeError {
 }
 
 impl Upload {
-    /// Decides about an offer before its body comes, and reserves room.
+    /// Decides about an offer before its body comes.
     pub(crate) async fn begin(
         node: &Arc<Node>,
         name: Name,
@@ -110,7 +114,9 @@ impl Upload {
                 return Err(IntakeError::Exists);
             }
         }
-        let draft = Some(node.spool.begin(size)?);
+        // Room for all of it now is no promise, but without it there is no point in taking the body.
+        drop(node.spool.begin(size)?);
+        let draft = Some(node.spool.begin(size.min(RESERVED_AHEAD))?);
         Ok(Self { name, packing, draft, memory: Claim::nothing(&node.budget) })
     }
 

@@ -51,6 +51,12 @@ enum Work {
     Nothing,
     /// A body is arriving.
     Receiving(Upload),
+    /// A body is arriving that cannot be kept: it is read to its end, where the protocol has words for it.
+    Spoilt {
+        name: Name,
+        packing: Packing,
+        error: IntakeError,
+    },
     /// A body was announced; with a lease, it is a package to be moved.
     Sending(Source, Option<Lease>),
     /// A moved package was sent; it goes when the peer has proved that it read it.
@@ -61,7 +67,6 @@ enum Work {
 enum End {
     Link(LinkError),
     /// A body could not go on: too late for a refusal.
-    Intake(IntakeError),
     Handover(HandoverError),
     Stopping,
 }
@@ -101,7 +106,7 @@ where
                 self.log_refusal(verb, &name, &why);
             }
             ResponderEvent::Offer { name, size, packing } => self.offer(name, size, packing).await,
-            ResponderEvent::Body => self.body().await?,
+            ResponderEvent::Body => self.body().await,
             ResponderEvent::BodyEnd => self.body_end().await,
             ResponderEvent::Fetch { name, packing } => self.fetch(name, packing).await,
             ResponderEvent::List { filter } => self.list(&filter).await,
@@ -126,26 +131,36 @@ where
         }
     }
 
-    async fn body(&mut self) -> Result<(), End> {
-        let Work::Receiving(upload) = &mut self.work else { return Ok(()) };
-        if !upload.hold(self.link.chunk()).map_err(End::Intake)? {
-            let bytes = self.link.chunk().to_vec();
-            upload.write_out(bytes).await.map_err(End::Intake)?;
+    async fn body(&mut self) {
+        let Work::Receiving(upload) = &mut self.work else { return };
+        let kept = match upload.hold(self.link.chunk()) {
+            Ok(true) => Ok(()),
+            Ok(false) => upload.write_out(self.link.chunk().to_vec()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = kept {
+            let (name, packing) = (upload.name().clone(), upload.packing());
+            self.work = Work::Spoilt { name, packing, error };
         }
-        Ok(())
     }
 
     async fn body_end(&mut self) {
-        let Work::Receiving(upload) = std::mem::replace(&mut self.work, Work::Nothing) else { return };
-        let (name, packing) = (upload.name().as_bytes().to_vec(), upload.packing());
-        match upload.finish(&self.node).await {
+        let (name, packing, finished) = match std::mem::replace(&mut self.work, Work::Nothing) {
+            Work::Receiving(upload) => {
+                let (name, packing) = (upload.name().clone(), upload.packing());
+                (name, packing, upload.finish(&self.node).await)
+            }
+            Work::Spoilt { name, packing, error } => (name, packing, Err(error)),
+            Work::Nothing | Work::Sending(..) | Work::Moved(_) => return,
+        };
+        match finished {
             Ok(outcome) => {
                 let now = self.link.now();
                 self.link.machine().confirm(now);
                 let repeat = matches!(outcome, Outcome::Repeat);
-                debug!(peer = %self.peer, name = %Escaped(&name), repeat, "stored");
+                debug!(peer = %self.peer, %name, repeat, "stored");
             }
-            Err(error) => self.refuse_upload(&name, packing, &error),
+            Err(error) => self.refuse_upload(name.as_bytes(), packing, &error),
         }
     }
 
@@ -306,12 +321,12 @@ where
                 return info!(peer = %self.peer, reason = %Close::Idle, "closed");
             }
             End::Link(error) => error,
-            End::Intake(error) => error,
             End::Handover(error) => error,
         };
         if let Some(line) = self.node.repeats.admit("closed", self.peer.ip()) {
             let name = match &self.work {
                 Work::Receiving(upload) => Some(upload.name().to_string()),
+                Work::Spoilt { name, .. } => Some(name.to_string()),
                 Work::Moved(lease) => Some(Escaped(&lease.package().listed_name).to_string()),
                 Work::Nothing | Work::Sending(..) => None,
             };

@@ -214,3 +214,18 @@ fn what_an_operator_left_in_the_spool_is_set_aside_and_named() {
     node.logs("not a package");
     assert!(node.root.ready().is_empty());
 }
+
+#[test]
+fn offers_that_never_send_their_bodies_do_not_fill_the_spool() {
+    let node = Node::start("[spool]\nmax_bytes = \"4MB\"\n");
+    let mut promising: Vec<_> = (0..30).map(|_| node.connect()).collect();
+    for (number, client) in promising.iter_mut().enumerate() {
+        assert_eq!(client.ask(format!("SEND <p.{number}.data> SIZE 1900000")), "SEND OK");
+    }
+    assert_eq!(node.connect().send(NAME, b"honest"), "SEND OK");
+    let body = vec![b'x'; 1_900_000];
+    let answers: Vec<String> = promising.iter_mut().take(4).map(|client| client.say(&body).line()).collect();
+    assert!(answers.contains(&"SEND OK".to_owned()), "{answers:?}");
+    assert_eq!(answers.last().map(String::as_str), Some("SEND ERR (storage full)"), "{answers:?}");
+    assert_eq!(promising[3].send("x.conf", b"the session goes on"), "SEND OK");
+}
