@@ -17,6 +17,7 @@ mod listen;
 mod log;
 mod memory;
 mod node;
+mod report;
 mod rights;
 mod session;
 mod shared;

@@ -9,11 +9,12 @@ use tidegate_net::{Link, LinkError};
 use tidegate_proto::{Close, Escaped, Name, Packing, Reason, Responder, ResponderEvent, Time, Verb};
 use tidegate_spool::Lease;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use crate::handover::{HandoverError, Source};
 use crate::intake::{IntakeError, Outcome, Upload};
 use crate::node::Node;
+use crate::report::Report;
 use crate::rights::Rights;
 
 /// Serves a connection until it ends, or until the node stops and nothing is in flight on it.
@@ -28,7 +29,8 @@ pub(crate) async fn serve<S>(
 {
     let machine = Responder::new(node.session.clone(), Time::ZERO);
     let link = Link::new(stream, machine, node.session.idle);
-    let mut session = Session { node, link, peer, rights, work: Work::Nothing };
+    let report = Report::new(node.clone(), peer);
+    let mut session = Session { node, link, report, rights, work: Work::Nothing };
     let end = session.run(shutdown).await;
     session.log_end(&end);
     // Whoever sees the connection closed finds no draft and no claim of it left.
@@ -41,7 +43,7 @@ pub(crate) async fn serve<S>(
 struct Session<S> {
     node: Arc<Node>,
     link: Link<S, Responder>,
-    peer: SocketAddr,
+    report: Report,
     rights: Rights,
     work: Work,
 }
@@ -61,6 +63,18 @@ enum Work {
     Sending(Source, Option<Lease>),
     /// A moved package was sent; it goes when the peer has proved that it read it.
     Moved(Lease),
+}
+
+impl Work {
+    /// The file it is about.
+    fn name(&self) -> Option<&[u8]> {
+        match self {
+            Self::Receiving(upload) => Some(upload.name().as_bytes()),
+            Self::Spoilt { name, .. } => Some(name.as_bytes()),
+            Self::Sending(_, Some(lease)) | Self::Moved(lease) => Some(&lease.package().listed_name),
+            Self::Nothing | Self::Sending(_, None) => None,
+        }
+    }
 }
 
 /// Why a session is over.
@@ -103,7 +117,7 @@ where
         match event {
             ResponderEvent::Refused { verb, name, reason } => {
                 let why = reason.text(verb).unwrap_or("not an acceptable request");
-                self.log_refusal(verb, &name, &why);
+                self.report.refused(verb, &name, &why);
             }
             ResponderEvent::Offer { name, size, packing } => self.offer(name, size, packing).await,
             ResponderEvent::Body => self.body().await,
@@ -120,14 +134,13 @@ where
     }
 
     async fn offer(&mut self, name: Name, size: u64, packing: Packing) {
-        let shown = name.as_bytes().to_vec();
-        match Upload::begin(&self.node, name, size, packing).await {
+        match Upload::begin(&self.node, name.clone(), size, packing).await {
             Ok(upload) => {
                 self.work = Work::Receiving(upload);
                 let now = self.link.now();
                 self.link.machine().accept(now);
             }
-            Err(error) => self.refuse_upload(&shown, packing, &error),
+            Err(error) => self.refuse_upload(&name, packing, &error),
         }
     }
 
@@ -158,9 +171,9 @@ where
                 let now = self.link.now();
                 self.link.machine().confirm(now);
                 let repeat = matches!(outcome, Outcome::Repeat);
-                debug!(peer = %self.peer, %name, repeat, "stored");
+                debug!(peer = %self.report.peer, %name, repeat, "stored");
             }
-            Err(error) => self.refuse_upload(name.as_bytes(), packing, &error),
+            Err(error) => self.refuse_upload(&name, packing, &error),
         }
     }
 
@@ -179,7 +192,7 @@ where
         match source {
             Ok(source) => self.announce(source, None),
             Err(error) => {
-                self.log_handover(verb, &shown, &error);
+                self.report.not_given(verb, &shown, &error);
                 let full = matches!(error, HandoverError::Full(_));
                 self.refuse(if full { Reason::StorageFull } else { Reason::NotFound });
             }
@@ -194,7 +207,7 @@ where
         match Source::listing(&node, node.filters.directory_of(filter)).await {
             Ok(source) => self.announce(source, None),
             Err(error) => {
-                self.log_handover(Verb::Ls, filter, &error);
+                self.report.not_given(Verb::Ls, filter, &error);
                 self.refuse(Reason::Bare);
             }
         }
@@ -206,13 +219,13 @@ where
             return self.refuse(Reason::Bare);
         }
         if self.node.filters.directory_of(&shown).is_some() {
-            self.log_refusal(Verb::Mv, &shown, &"shared files stay on the node; RECV reads them");
+            self.report.refused(Verb::Mv, &shown, &"shared files stay on the node; RECV reads them");
             return self.refuse(Reason::Bare);
         }
         match Source::leased(&self.node, name).await {
             Ok((source, lease)) => self.announce(source, Some(lease)),
             Err(error) => {
-                self.log_handover(Verb::Mv, &shown, &error);
+                self.report.not_given(Verb::Mv, &shown, &error);
                 self.refuse(Reason::Bare);
             }
         }
@@ -247,7 +260,7 @@ where
         if let Work::Moved(lease) = std::mem::replace(&mut self.work, Work::Nothing) {
             let name = lease.package().listed_name.clone();
             match self.node.committer.delete(lease).await {
-                Ok(()) => debug!(peer = %self.peer, name = %Escaped(&name), "moved and deleted"),
+                Ok(()) => debug!(peer = %self.report.peer, name = %Escaped(&name), "moved and deleted"),
                 Err(error) => {
                     error!(name = %Escaped(&name), %error, "a moved package could not be deleted, it stays")
                 }
@@ -262,7 +275,7 @@ where
         match &self.rights {
             Rights::Puller => true,
             Rights::None(lack) => {
-                self.log_refusal(verb, name, lack);
+                self.report.refused(verb, name, lack);
                 false
             }
         }
@@ -273,64 +286,28 @@ where
         self.link.machine().refuse(reason, now);
     }
 
-    fn refuse_upload(&mut self, name: &[u8], packing: Packing, error: &IntakeError) {
+    fn refuse_upload(&mut self, name: &Name, packing: Packing, error: &IntakeError) {
         let verb = match packing {
             Packing::Plain => Verb::Send,
             Packing::Zip => Verb::ZSend,
         };
-        if error.is_ours() {
-            self.log_disk(verb, name, error);
-        } else {
-            self.log_refusal(verb, name, error);
-        }
+        self.report.not_taken(verb, name.as_bytes(), error);
         self.refuse(error.reason());
     }
 
-    fn log_refusal(&self, verb: Verb, name: &[u8], why: &dyn std::fmt::Display) {
-        if let Some(line) = self.node.repeats.admit("refused", self.peer.ip()) {
-            let suppressed = line.suppressed;
-            warn!(peer = %self.peer, %verb, name = %Escaped(name), reason = %why, suppressed, "refused");
-        }
-    }
-
-    fn log_handover(&self, verb: Verb, name: &[u8], error: &HandoverError) {
-        match error {
-            // Agents ask at every interval for files that nobody has written yet.
-            HandoverError::NotFound => {
-                debug!(peer = %self.peer, %verb, name = %Escaped(name), "no such file")
-            }
-            HandoverError::Disk(_) => self.log_disk(verb, name, error),
-            HandoverError::Leased | HandoverError::Full(_) => self.log_refusal(verb, name, error),
-        }
-    }
-
-    fn log_disk(&self, verb: Verb, name: &[u8], error: &dyn std::fmt::Display) {
-        if let Some(line) = self.node.repeats.admit("disk", self.peer.ip()) {
-            let suppressed = line.suppressed;
-            error!(peer = %self.peer, %verb, name = %Escaped(name), %error, suppressed, "the storage failed");
-        }
-    }
-
     fn log_end(&self, end: &End) {
+        let peer = self.report.peer;
         let reason: &dyn std::fmt::Display = match end {
+            End::Stopping => return debug!(%peer, reason = "the node is stopping", "closed"),
             End::Link(LinkError::Closed(close)) if close.is_clean() => {
-                return debug!(peer = %self.peer, reason = %close, "closed");
+                return debug!(%peer, reason = %close, "closed");
             }
-            End::Stopping => return debug!(peer = %self.peer, reason = "the node is stopping", "closed"),
             End::Link(LinkError::Closed(Close::Idle)) => {
-                return info!(peer = %self.peer, reason = %Close::Idle, "closed");
+                return info!(%peer, reason = %Close::Idle, "closed");
             }
             End::Link(error) => error,
             End::Handover(error) => error,
         };
-        if let Some(line) = self.node.repeats.admit("closed", self.peer.ip()) {
-            let name = match &self.work {
-                Work::Receiving(upload) => Some(upload.name().to_string()),
-                Work::Spoilt { name, .. } => Some(name.to_string()),
-                Work::Moved(lease) => Some(Escaped(&lease.package().listed_name).to_string()),
-                Work::Nothing | Work::Sending(..) => None,
-            };
-            warn!(peer = %self.peer, name, %reason, suppressed = line.suppressed, "connection broken off");
-        }
+        self.report.broken_off(self.work.name(), reason);
     }
 }

@@ -1,0 +1,68 @@
+//! What the log says about one connection: who, what, why, and not more often than [`crate::log::Repeats`] allows.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tidegate_proto::{Escaped, Verb};
+use tracing::{debug, error, warn};
+
+use crate::handover::HandoverError;
+use crate::intake::IntakeError;
+use crate::node::Node;
+
+/// The log's view of a connection.
+pub(crate) struct Report {
+    node: Arc<Node>,
+    pub(crate) peer: SocketAddr,
+}
+
+impl Report {
+    pub(crate) fn new(node: Arc<Node>, peer: SocketAddr) -> Self {
+        Self { node, peer }
+    }
+
+    /// The peer was told no.
+    pub(crate) fn refused(&self, verb: Verb, name: &[u8], reason: &dyn Display) {
+        if let Some(line) = self.node.repeats.admit("refused", self.peer.ip()) {
+            let (name, suppressed) = (Escaped(name), line.suppressed);
+            warn!(peer = %self.peer, %verb, %name, %reason, suppressed, "refused");
+        }
+    }
+
+    /// A file could not be taken.
+    pub(crate) fn not_taken(&self, verb: Verb, name: &[u8], error: &IntakeError) {
+        if error.is_ours() {
+            self.storage_failed(verb, name, error);
+        } else {
+            self.refused(verb, name, error);
+        }
+    }
+
+    /// A file could not be given out.
+    pub(crate) fn not_given(&self, verb: Verb, name: &[u8], error: &HandoverError) {
+        match error {
+            // Agents ask at every interval for files that nobody has written yet.
+            HandoverError::NotFound => {
+                debug!(peer = %self.peer, %verb, name = %Escaped(name), "no such file");
+            }
+            HandoverError::Disk(_) => self.storage_failed(verb, name, error),
+            HandoverError::Leased | HandoverError::Full(_) => self.refused(verb, name, error),
+        }
+    }
+
+    /// The connection ended where it should not; `name` is the file that was in flight.
+    pub(crate) fn broken_off(&self, name: Option<&[u8]>, reason: &dyn Display) {
+        if let Some(line) = self.node.repeats.admit("broken off", self.peer.ip()) {
+            let name = name.map(|name| Escaped(name).to_string());
+            warn!(peer = %self.peer, name, %reason, suppressed = line.suppressed, "connection broken off");
+        }
+    }
+
+    fn storage_failed(&self, verb: Verb, name: &[u8], error: &dyn Display) {
+        if let Some(line) = self.node.repeats.admit("storage", self.peer.ip()) {
+            let (name, suppressed) = (Escaped(name), line.suppressed);
+            error!(peer = %self.peer, %verb, %name, %error, suppressed, "the storage failed");
+        }
+    }
+}
