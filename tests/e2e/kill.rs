@@ -14,6 +14,7 @@ use tidegate_tests::central::{Central, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::node::Node;
 use tidegate_tests::oracle::Oracle;
+use tidegate_tests::scenarios::each;
 use tidegate_tests::seed::{Seed, runs};
 use tidegate_tests::sender::Sender;
 use tidegate_tests::tap::{Fuse, Tap};
@@ -25,6 +26,8 @@ const LANES: u64 = 2;
 /// How long a run's senders and pulls go on before a fuse that no byte reached is put out: then the kill hits idling
 /// processes, which is a moment too.
 const LONGEST_BURN: Duration = Duration::from_millis(300);
+
+const SETTINGS: &str = "sync_interval = \"100ms\"\nsync_backoff_max = \"200ms\"";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
@@ -53,8 +56,7 @@ impl Lane {
         let agents = Tap::new(node.address(), move |chunk| fuse.pass(chunk));
         let fuse = Arc::clone(&pulls_fuse);
         let pulls = Tap::at(node.front(), node.address(), move |chunk| fuse.pass(chunk));
-        let mut central =
-            Central::new(&authority, &[Site::node("site", node.front())], "sync_interval = \"100ms\"");
+        let mut central = Central::new(&authority, &[Site::node("site", node.front())], SETTINGS);
         central.run();
         let oracle = Arc::default();
         Lane { node, central, oracle, agents, agents_fuse, pulls, pulls_fuse }
@@ -158,5 +160,45 @@ fn acknowledged_files_survive_kills_at_any_moment() {
                 bench.settle();
             });
         }
+    });
+}
+
+#[test]
+fn a_death_between_any_two_steps_of_the_server_repeats_work_and_nothing_else() {
+    let authority = Authority::new();
+    let steps = [
+        "after-recv:1",
+        "after-recv:2",
+        "after-recv-staged:1",
+        "after-committed:1",
+        "after-rename:1",
+        "after-rename:2",
+        "after-dirsync:1",
+        "after-delivered:1",
+        "after-mv:1",
+        "after-mv:2",
+        "after-released:1",
+    ];
+    each(&steps, |step| {
+        let node = Node::start(&authority, "");
+        let oracle = Oracle::default();
+        for number in 0..3 {
+            let (name, bytes) =
+                (format!("web{number}.170000000{number}.data"), format!("{step}, file {number}"));
+            store(&oracle, node.address(), &name, bytes.as_bytes());
+        }
+        let mut central = Central::new(&authority, &[Site::node("site", node.address())], SETTINGS);
+        central.run_with(&[("TIDEGATE_CRASH_AT", step)]);
+        assert!(!central.process().join().success(), "{step}: it died");
+        // The data server does not wait for the restart.
+        central.pipeline.consume();
+        central.run();
+        until::holds(&format!("{step}: everything arrives"), || {
+            oracle.is_complete(&central.pipeline.consume())
+        });
+        until::holds(&format!("{step}: the node is empty"), || node.packages().is_empty());
+        central.process().terminate();
+        let verdict = oracle.judge(&central.pipeline.consume());
+        assert!(verdict.is_clean(), "{step}: {verdict}");
     });
 }

@@ -5,11 +5,14 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidegate_tests::central::{Central, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::node::Node;
 use tidegate_tests::oracle::Oracle;
+use tidegate_tests::scenarios::each;
 use tidegate_tests::sender::send_until_stored;
 use tidegate_tests::stock::Stock;
 use tidegate_tests::tap::{Tap, Verdict};
@@ -22,23 +25,24 @@ const SETTINGS: &str = "sync_interval = \"500ms\"\nsync_timeout = \"10m\"";
 const FILES: usize = 5;
 
 /// Runs a good node beside a bad site; `reached` says when the bad one has been met.
-fn good_site_is_not_late(bad: Site, reached: impl Fn() -> bool) -> Central {
+fn good_site_is_not_late(what: &str, bad: Site, reached: impl Fn() -> bool) {
     let authority = Authority::new();
     let node = Node::start(&authority, "");
     let sites = [bad, Site::node("good", node.address())];
     let mut central = Central::new(&authority, &sites, SETTINGS);
     central.run();
-    until::holds("the bad site is dialled", &reached);
+    until::holds(&format!("{what}: the bad site is met"), &reached);
     let oracle = Oracle::default();
     for number in 0..FILES {
         let (name, bytes) = (format!("good.{}.data", 1_700_000_000 + number), format!("file {number}"));
         oracle.expect(&name, bytes.as_bytes());
         send_until_stored(node.address(), &name, bytes.as_bytes());
-        until::holds("the good site's file arrives", || oracle.is_complete(&central.pipeline.consume()));
+        until::holds(&format!("{what}: the good site's file arrives"), || {
+            oracle.is_complete(&central.pipeline.consume())
+        });
     }
     let verdict = oracle.judge(&central.pipeline.consume());
-    assert!(verdict.is_clean(), "{verdict}");
-    central
+    assert!(verdict.is_clean(), "{what}: {verdict}");
 }
 
 /// A listener that treats every connection so.
@@ -47,22 +51,22 @@ fn listener(
 ) -> (SocketAddr, impl Fn() -> bool) {
     let address = address::unused_socket();
     let listener = TcpListener::bind(address).expect("the address is ours");
-    let met = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let seen = std::sync::Arc::clone(&met);
+    let met = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&met);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            seen.store(true, std::sync::atomic::Ordering::SeqCst);
+            seen.store(true, Ordering::SeqCst);
             std::thread::spawn(move || treat(stream));
         }
     });
-    (address, move || met.load(std::sync::atomic::Ordering::SeqCst))
+    (address, move || met.load(Ordering::SeqCst))
 }
 
 #[test]
 fn beside_a_site_that_accepts_and_says_nothing() {
     for site in [Site::plain as fn(&str, SocketAddr) -> Site, Site::node] {
         let (address, met) = listener(|mut stream| drop(stream.read_to_end(&mut Vec::new())));
-        good_site_is_not_late(site("bad", address), met);
+        good_site_is_not_late("silent", site("bad", address), met);
     }
 }
 
@@ -70,13 +74,13 @@ fn beside_a_site_that_accepts_and_says_nothing() {
 fn beside_a_site_that_hangs_up() {
     for site in [Site::plain as fn(&str, SocketAddr) -> Site, Site::node] {
         let (address, met) = listener(drop);
-        good_site_is_not_late(site("bad", address), met);
+        good_site_is_not_late("hanging up", site("bad", address), met);
     }
 }
 
 #[test]
 fn beside_a_site_where_nobody_listens() {
-    good_site_is_not_late(Site::plain("bad", address::unused_socket()), || true);
+    good_site_is_not_late("absent", Site::plain("bad", address::unused_socket()), || true);
 }
 
 #[test]
@@ -85,7 +89,7 @@ fn beside_a_site_that_talks_without_end() {
         let noise = [b'x'; 4096];
         while stream.write_all(&noise).is_ok() {}
     });
-    good_site_is_not_late(Site::plain("bad", address), met);
+    good_site_is_not_late("talking", Site::plain("bad", address), met);
 }
 
 #[test]
@@ -102,27 +106,20 @@ fn beside_a_site_that_lies_about_sizes() {
         ("RECV SIZE", "RECV SIZE 100\n"),
         ("RECV SIZE", "RECV OK\n"),
     ];
-    std::thread::scope(|scope| {
-        for (start, lie) in lies {
-            let named = std::thread::Builder::new().name(format!("{} for {start}", lie.trim_end()));
-            let test = move || {
-                let stock = Stock::start(&["-I", "-r", "60"]);
-                stock.put("bad.1700000000.data", b"never whole");
-                let lied = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-                let noted = std::sync::Arc::clone(&lied);
-                let tap = Tap::new(stock.address(), move |chunk| {
-                    if chunk.answers(start) {
-                        *chunk.bytes = lie.as_bytes().to_vec();
-                        noted.store(true, std::sync::atomic::Ordering::SeqCst);
-                    }
-                    Verdict::Pass
-                });
-                good_site_is_not_late(Site::plain("bad", tap.address()), move || {
-                    lied.load(std::sync::atomic::Ordering::SeqCst)
-                });
-                assert_eq!(stock.files().len(), 1, "nothing is deleted that did not come whole");
-            };
-            named.spawn_scoped(scope, test).expect("a thread");
-        }
+    each(&lies, |&(start, lie)| {
+        let stock = Stock::start(&["-I", "-r", "60"]);
+        stock.put("bad.1700000000.data", b"never whole");
+        let lied = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&lied);
+        let tap = Tap::new(stock.address(), move |chunk| {
+            if chunk.answers(start) {
+                *chunk.bytes = lie.as_bytes().to_vec();
+                noted.store(true, Ordering::SeqCst);
+            }
+            Verdict::Pass
+        });
+        let site = Site::plain("bad", tap.address());
+        good_site_is_not_late(&format!("{lie:?} for {start}"), site, || lied.load(Ordering::SeqCst));
+        assert_eq!(stock.files().len(), 1, "{lie:?}: nothing is deleted that did not come whole");
     });
 }

@@ -18,15 +18,13 @@ use std::sync::{Arc, Mutex};
 use tidegate_tests::central::{Central, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::oracle::Oracle;
+use tidegate_tests::scenarios::each;
 use tidegate_tests::sender::ipv4;
 use tidegate_tests::stock::{INSTALLED_FILTERS, PASTED_FILTERS, Stock, readable, rewrite};
 use tidegate_tests::tap::{Chunk, From, Tap, Verdict};
 use tidegate_tests::{address, until};
 
-/// How many scenarios run beside each other: they mostly wait for the two seconds between two listings.
-const BESIDE_EACH_OTHER: usize = 8;
-
-const SETTINGS: &str = "sync_interval = \"200ms\"\nsync_timeout = \"2s\"";
+const SETTINGS: &str = "sync_interval = \"200ms\"\nsync_timeout = \"5s\"\nsync_backoff_max = \"500ms\"";
 
 const OPTIONS: [&str; 4] = ["-I", "-o", "-i", INSTALLED_FILTERS];
 
@@ -93,22 +91,6 @@ impl Scene {
             assert!(self.stock.storage().join(name).is_file(), "{what}: {name} stays");
         }
     }
-}
-
-/// Runs scenarios, several at once.
-fn each<T: Sync>(scenarios: &[T], play: impl Fn(&T) + Sync) {
-    let next = Mutex::new(scenarios.iter());
-    std::thread::scope(|scope| {
-        for _ in 0..BESIDE_EACH_OTHER {
-            scope.spawn(|| {
-                loop {
-                    let scenario = next.lock().map(|mut next| next.next()).ok().flatten();
-                    let Some(scenario) = scenario else { return };
-                    play(scenario);
-                }
-            });
-        }
-    });
 }
 
 #[test]
@@ -250,23 +232,24 @@ fn nothing_is_lost_or_doubled_by_a_cut_or_kill_at_any_message() {
 #[test]
 fn nothing_is_lost_or_doubled_by_a_death_between_two_steps_of_the_server() {
     let authority = Authority::new();
-    let steps = [
-        "after-recv",
-        "after-recv-staged",
-        "after-held",
-        "after-mv",
-        "after-committed",
-        "after-rename",
-        "after-dirsync",
-        "after-delivered",
+    // Those that pass once for each file die at the first and at the second.
+    let scenarios = [
+        "after-recv:1",
+        "after-recv:2",
+        "after-recv-staged:1",
+        "after-held:1",
+        "after-mv:1",
+        "after-mv:2",
+        "after-committed:1",
+        "after-rename:1",
+        "after-rename:2",
+        "after-dirsync:1",
+        "after-delivered:1",
+        "after-released:1",
     ];
-    let scenarios: Vec<String> =
-        steps.iter().flat_map(|step| (1..=2).map(move |n| format!("{step}:{n}"))).collect();
     each(&scenarios, |step| {
         let scene = Scene::with_data(&OPTIONS);
-        // Each file is a batch of its own for steps that pass once a batch, so that their second passing comes too.
-        let settings = format!("{SETTINGS}\nbatch_files = 1");
-        let mut central = Central::new(&authority, &[Site::plain("stock", scene.stock.address())], &settings);
+        let mut central = Central::new(&authority, &[Site::plain("stock", scene.stock.address())], SETTINGS);
         central.run_with(&[("TIDEGATE_CRASH_AT", step)]);
         let ended = central.process().join();
         assert!(!ended.success(), "{step}: died");
@@ -283,9 +266,8 @@ struct Rewriting {
     new_comes: bool,
 }
 
-const REWRITINGS: [Rewriting; 6] = [
+const REWRITINGS: [Rewriting; 5] = [
     Rewriting { what: "shorter", change: |_| b"<agent_data/>".to_vec(), old_comes: true, new_comes: true },
-    Rewriting { what: "cut off", change: |old| old[..100].to_vec(), old_comes: true, new_comes: true },
     // The old bytes were the beginning of a file that was still being written.
     Rewriting {
         what: "continued",
@@ -304,16 +286,23 @@ const REWRITINGS: [Rewriting; 6] = [
     Rewriting { what: "empty", change: |_| Vec::new(), old_comes: true, new_comes: false },
 ];
 
+/// The beginning of what was announced before is no version either: a cut connection looks the same. Before the announcement
+/// it is one.
+const CUT_OFF: fn(&[u8]) -> Vec<u8> = |old| old[..100].to_vec();
+
 /// Where: after `RECV`, and after the server has said the size of what it will move.
 const MOMENTS: [&str; 2] = ["MV <", "MV OK"];
 
 #[test]
 fn a_file_rewritten_on_the_way_comes_in_every_version_that_was_complete() {
     let authority = Authority::new();
-    let scenarios: Vec<_> =
-        REWRITINGS.iter().flat_map(|rewriting| MOMENTS.map(|moment| (rewriting, moment))).collect();
-    each(&scenarios, |&(rewriting, moment)| {
-        let what = format!("{} before {moment}", rewriting.what);
+    let cut_off = |new_comes| Rewriting { what: "cut off", change: CUT_OFF, old_comes: true, new_comes };
+    let mut scenarios = vec![(cut_off(true), MOMENTS[0]), (cut_off(false), MOMENTS[1])];
+    for moment in MOMENTS {
+        scenarios.extend(REWRITINGS.map(|rewriting| (rewriting, moment)));
+    }
+    each(&scenarios, |(rewriting, moment)| {
+        let (what, moment) = (format!("{} before {moment}", rewriting.what), moment.to_owned());
         let mut scene = Scene::new(&OPTIONS);
         let (name, old) = data(1);
         let path = scene.stock.put(&name, &old);

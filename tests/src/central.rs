@@ -16,6 +16,8 @@ use crate::process::Process;
 #[derive(Debug)]
 pub struct Central {
     directory: TempDir,
+    /// Its certificate's files lie there.
+    _authority: Authority,
     /// What it delivers to.
     pub pipeline: Pipeline,
     process: Option<Process>,
@@ -74,7 +76,7 @@ impl Central {
             .expect("a String takes text");
         }
         std::fs::write(directory.path().join("server.toml"), text).expect("the directory is ours");
-        Central { directory, pipeline, process: None }
+        Central { directory, _authority: authority.clone(), pipeline, process: None }
     }
 
     /// Its configuration file.

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, SanType};
@@ -10,10 +11,10 @@ use tempfile::TempDir;
 
 use crate::binary;
 
-/// An authority in a temporary directory.
-#[derive(Debug)]
+/// An authority in a temporary directory, which lives as long as anybody who holds it.
+#[derive(Debug, Clone)]
 pub struct Authority {
-    directory: TempDir,
+    directory: Arc<TempDir>,
 }
 
 /// A certificate and its key, as files.
@@ -28,7 +29,8 @@ pub struct Pair {
 impl Authority {
     /// `tidegate-certs init`.
     pub fn new() -> Authority {
-        let authority = Authority { directory: tempfile::tempdir().expect("a temporary directory") };
+        let authority =
+            Authority { directory: Arc::new(tempfile::tempdir().expect("a temporary directory")) };
         authority.certs(&["init"], &[]);
         authority
     }

@@ -19,6 +19,7 @@ pub mod client;
 pub mod node;
 pub mod oracle;
 pub mod process;
+pub mod scenarios;
 pub mod seed;
 pub mod sender;
 pub mod stock;

@@ -17,6 +17,8 @@ pub struct Node {
     address: SocketAddr,
     front: SocketAddr,
     directory: TempDir,
+    /// Its certificate's files lie there.
+    _authority: Option<Authority>,
     environment: Vec<(String, String)>,
     process: Option<Process>,
 }
@@ -32,26 +34,24 @@ impl Node {
         writeln!(text, "ssl_cert = {:?}", path(&pair.certificate)).expect("a String takes text");
         writeln!(text, "ssl_key = {:?}", path(&pair.key)).expect("a String takes text");
         writeln!(text, "ssl_ca = {:?}", path(&authority.certificate())).expect("a String takes text");
-        Node::launch(address, front, &format!("{text}{settings}"))
+        Node::launch(address, front, Some(authority.clone()), &format!("{text}{settings}"))
     }
 
     /// Starts a node without TLS.
     pub fn start_plain(settings: &str) -> Node {
-        Node::launch(
-            address::unused_socket(),
-            address::unused_socket(),
-            &format!("accept = [\"plain\"]\n{settings}"),
-        )
+        let [address, front] = [address::unused_socket(), address::unused_socket()];
+        Node::launch(address, front, None, &format!("accept = [\"plain\"]\n{settings}"))
     }
 
-    fn launch(address: SocketAddr, front: SocketAddr, settings: &str) -> Node {
+    fn launch(address: SocketAddr, front: SocketAddr, authority: Option<Authority>, settings: &str) -> Node {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let storage = directory.path().join("storage");
         std::fs::create_dir(&storage).expect("the directory is ours");
         let (ip, port) = (address.ip(), address.port());
         let text = format!("addresses = [\"{ip}\"]\nport = {port}\ndirectory = {storage:?}\n{settings}\n");
         std::fs::write(directory.path().join("node.toml"), text).expect("the directory is ours");
-        let mut node = Node { address, front, directory, environment: Vec::new(), process: None };
+        let mut node =
+            Node { address, front, directory, _authority: authority, environment: Vec::new(), process: None };
         node.restart();
         node
     }
