@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::error::{CommitError, Context};
 use crate::index::Package;
 use crate::names;
-use crate::parallel::lock;
+use crate::parallel::{self, lock};
 use crate::seen;
 use crate::seen_log::Record;
 use crate::store::{Spool, Store};
@@ -65,12 +65,12 @@ impl Store {
         };
         let records: Vec<Record> = packages.iter().map(record).collect();
         log.append(&records)?;
-        let results: Vec<_> = packages.iter().map(|package| self.unlink(package)).collect();
+        let mut unlinked: Vec<_> = packages.iter().map(|package| (*package, Ok(()))).collect();
+        // Giving the blocks of a file back takes ext4 about as long as an fsync.
+        parallel::for_each(&mut unlinked, self.threads, |(package, result)| *result = self.unlink(package));
         self.poison.fsynced(self.fs.sync_dir(&self.layout.ready), &self.layout.ready)?;
         let mut state = lock(&self.state);
-        for ((package, record), _) in
-            packages.iter().zip(records).zip(&results).filter(|(_, done)| done.is_ok())
-        {
+        for ((package, _), record) in unlinked.iter().zip(records).filter(|((_, done), _)| done.is_ok()) {
             state.index.remove(package);
             state.seen.remember(record.key, record.timed, record.time);
             self.quota.release(package.size);
@@ -78,7 +78,7 @@ impl Store {
         state.seen.prune(now);
         drop(state);
         log.drop_old_segments(now);
-        Ok(results)
+        Ok(unlinked.into_iter().map(|(_, result)| result).collect())
     }
 
     fn unlink(&self, package: &Package) -> Result<(), CommitError> {
