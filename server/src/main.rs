@@ -45,7 +45,10 @@ fn run() -> Result<(), Failure> {
             let _ = asked.print();
             return Ok(());
         }
-        Err(wrong) => return Err(Failure::Usage(wrong.render().to_string().trim_end().to_owned())),
+        Err(wrong) => {
+            let text = wrong.render().to_string();
+            return Err(Failure::Usage(text.trim_start_matches("error: ").trim_end().to_owned()));
+        }
     };
     match cli.command {
         Command::Run { config, log_format } => commands::run(&config, log_format),

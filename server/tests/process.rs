@@ -1,0 +1,154 @@
+//! The real process against small sites: commands, exit codes, one process a ledger, and being killed.
+
+mod support;
+
+use support::{Manner, Server, Site, text, until};
+
+const FILES: [(&str, &[u8]); 3] =
+    [("db01.7.data", b"a"), ("web01.1700000000.data", b"b"), ("web01.1700000300.data", b"\xe9\n")];
+
+fn filled() -> Site {
+    let site = Site::start(Manner::Honest);
+    FILES.iter().for_each(|(name, bytes)| site.put(name, bytes));
+    site
+}
+
+fn assert_all_arrived(server: &Server) {
+    assert_eq!(server.delivered(), FILES.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())));
+}
+
+#[test]
+fn a_pull_by_hand_takes_everything_and_says_so() {
+    let site = filled();
+    site.put("0123.conf", b"stays");
+    let server = Server::new(&[("plant-7", site.address)], "");
+    let output = server.output(&["pull", "--once"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "plant-7: 3 packages, 4 bytes, ok\n");
+    assert_all_arrived(&server);
+    assert!(site.directory.path().join("0123.conf").exists(), "shared files stay");
+
+    let status = server.output(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    let shown = &status["sites"][0];
+    assert_eq!(
+        (&shown["name"], &shown["kind"], &shown["state"]),
+        (&"plant-7".into(), &"stock".into(), &"ok".into())
+    );
+    assert_eq!((&shown["packages"], &shown["bytes"], &shown["open"]), (&3.into(), &4.into(), &0.into()));
+}
+
+#[test]
+fn a_pull_that_misses_a_site_pulls_the_others_and_exits_69() {
+    let site = filled();
+    let silent = Site::start(Manner::Silent);
+    let settings = "sync_timeout = \"300ms\"\nsync_retries = 1";
+    let server = Server::new(&[("plant-7", site.address), ("silent", silent.address)], settings);
+    let output = server.output(&["pull", "--once"]);
+    assert_eq!(output.status.code(), Some(69), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stdout).contains("silent: 0 packages, 0 bytes, unreachable: "),
+        "{}",
+        text(&output.stdout)
+    );
+    assert_all_arrived(&server);
+    let only = server.output(&["pull", "--once", "--site", "plant-7"]);
+    assert_eq!(only.status.code(), Some(0));
+    let unknown = server.output(&["pull", "--once", "--site", "plant-8"]);
+    assert_eq!(unknown.status.code(), Some(64));
+    assert!(text(&unknown.stderr).contains("there are: plant-7, silent"), "{}", text(&unknown.stderr));
+}
+
+#[test]
+fn a_site_that_lies_about_sizes_loses_nothing_and_gets_nothing_through() {
+    let site = Site::start(Manner::Short);
+    site.put("web01.1700000000.data", b"content");
+    let server = Server::new(&[("liar", site.address)], "sync_retries = 2\nsync_timeout = 1");
+    let output = server.output(&["pull", "--once"]);
+    assert_eq!(output.status.code(), Some(69), "{}", text(&output.stdout));
+    assert_eq!(server.delivered(), []);
+    assert!(!site.is_empty());
+}
+
+#[test]
+fn a_process_that_dies_at_any_step_loses_and_doubles_nothing() {
+    let steps = [
+        "after-recv:2",
+        "after-recv-staged:1",
+        "after-held:1",
+        "after-mv:2",
+        "after-committed:1",
+        "after-rename:2",
+        "after-dirsync:1",
+        "after-delivered:1",
+        "after-released:1",
+    ];
+    std::thread::scope(|threads| steps.iter().for_each(|step| drop(threads.spawn(|| die_and_go_on(step)))));
+}
+
+fn die_and_go_on(step: &str) {
+    let site = filled();
+    let server = Server::new(&[("plant-7", site.address)], "");
+    server.crash(&["pull", "--once"], step);
+    let output = server.output(&["pull", "--once"]);
+    assert_eq!(output.status.code(), Some(0), "after {step}: {}", text(&output.stderr));
+    assert_all_arrived(&server);
+    assert!(site.is_empty(), "after {step}");
+}
+
+#[test]
+fn one_process_has_the_ledger_and_another_exits_75_with_words() {
+    let site = filled();
+    let server = Server::new(&[("plant-7", site.address)], "sync_interval = \"200ms\"");
+    let daemon = server.run();
+    until("the daemon's pull", || site.is_empty());
+    for arguments in [&["pull", "--once"][..], &["run"]] {
+        let output = server.output(arguments);
+        assert_eq!(output.status.code(), Some(75), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("another tidegate-server uses the ledger"));
+    }
+    let status = server.output(&["status"]);
+    assert_eq!(status.status.code(), Some(0));
+    assert!(text(&status.stdout).contains("plant-7"), "{}", text(&status.stdout));
+    let (code, log) = daemon.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert_all_arrived(&server);
+}
+
+#[test]
+fn a_daemon_goes_on_when_incomingdir_has_room_again() {
+    let site = filled();
+    let settings = "sync_interval = \"100ms\"\nincoming_max_files = 1";
+    let server = Server::new(&[("plant-7", site.address)], settings);
+    let in_the_way = server.incoming().join("backlog");
+    std::fs::write(&in_the_way, "").unwrap();
+    let daemon = server.run();
+    until("the stop of the pull", || text(&server.output(&["status"]).stdout).contains("pipeline-full"));
+    assert!(!site.is_empty());
+    std::fs::remove_file(&in_the_way).unwrap();
+    until("the pull", || site.is_empty());
+    let (code, log) = daemon.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert_all_arrived(&server);
+}
+
+#[test]
+fn a_configuration_is_checked_with_exit_codes() {
+    let server = Server::new(&[("plant-7", "127.0.0.1:1".parse().unwrap())], "");
+    for arguments in [&["validate"][..], &["-t"]] {
+        let output = server.output(arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("warning: site plant-7: tls = \"off\""));
+    }
+    std::fs::remove_dir(server.incoming()).unwrap();
+    assert_eq!(server.output(&["validate"]).status.code(), Some(78));
+    std::fs::write(server.config(), "nonsense = 1\n").unwrap();
+    let output = server.output(&["validate"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(
+        text(&output.stderr).contains("server.toml:1: unknown key `nonsense`"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(server.output(&["pull"]).status.code(), Some(64), "--once is needed");
+}
