@@ -1,5 +1,7 @@
 //! A server process with directories of its own, and sites that are a few lines each.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
