@@ -17,8 +17,9 @@ use crate::parallel::{self, lock};
 use crate::seen;
 use crate::store::{Spool, State, Store};
 
-/// Unique names looked at for a repeat even when an earlier one is free: its holder may be gone since.
-const CANDIDATES: usize = 4;
+/// Names a package may get. All are looked at for a repeat, even behind a free one, whose holder may be gone since.
+/// When other packages have them all, [`CommitError::NoFreeName`]: by chance that does not happen.
+const CANDIDATES: usize = 8;
 
 /// What became of a committed package.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +95,10 @@ impl Store {
             if !names::valid(&name) {
                 return Fate::Refused(CommitError::InvalidName);
             }
+            // What is incomplete may look like a repeat.
+            if let Err(error) = draft.check_complete() {
+                return Fate::Refused(error.into());
+            }
             let holder = |listed: &[u8]| match given.get(listed) {
                 Some(&position) => {
                     let package: &Package = &pending[position].package;
@@ -104,7 +109,7 @@ impl Store {
             let (digest, size) = (draft.digest(), draft.written());
             let listed_name = match listed_name(&name, digest, size, &state, holder, now) {
                 Ok(listed_name) => Arc::<[u8]>::from(listed_name),
-                Err(repeat) => return repeat,
+                Err(fate) => return fate,
             };
             let id = Id { run: self.run, counter: *next_number };
             debug_assert!(id.counter >> COUNTER_BITS == 0, "a run's numbers last for decades");
@@ -154,7 +159,7 @@ impl Store {
     }
 }
 
-/// The name a new package gets, or what it repeats. `holder` gives digest and size of a name's present holder, and
+/// The name a new package gets, or else its fate. `holder` gives digest and size of a name's present holder, and
 /// the fate of its repeats.
 fn listed_name(
     name: &[u8],
@@ -165,7 +170,7 @@ fn listed_name(
     now: Millis,
 ) -> Result<Vec<u8>, Fate> {
     let mut free = None;
-    for (step, candidate) in names::candidates(name, digest).enumerate() {
+    for candidate in names::candidates(name, digest).take(CANDIDATES) {
         if state.seen.repeats(seen::key(&candidate, digest, size), name, now) {
             return Err(Fate::Repeat);
         }
@@ -176,11 +181,6 @@ fn listed_name(
             Some(_) => {}
             None => free = free.or(Some(candidate)),
         }
-        if step + 1 >= CANDIDATES
-            && let Some(free) = free
-        {
-            return Ok(free);
-        }
     }
-    unreachable!("candidates never end")
+    free.ok_or(Fate::Refused(CommitError::NoFreeName))
 }

@@ -125,13 +125,22 @@ impl Draft {
         first_eight(self.hasher.clone())
     }
 
+    /// Whether all bytes were taken.
+    pub(crate) fn check_complete(&self) -> Result<(), DiskError> {
+        let earlier =
+            if self.broken { Err(io::Error::other("an earlier write to it failed")) } else { Ok(()) };
+        earlier.context("store", &self.path())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.temporary
+            .as_ref()
+            .map_or_else(|| self.store.layout.tmp.clone(), |temporary| temporary.path.clone())
+    }
+
     /// Makes the temporary file and its bytes durable, with the time of arrival as modification time.
     pub(crate) fn seal(&mut self, arrival: Millis) -> Result<(), DiskError> {
-        let path =
-            self.temporary.as_ref().map_or_else(|| self.store.layout.tmp.clone(), |file| file.path.clone());
-        if self.broken {
-            return Err(io::Error::other("an earlier write to it failed")).context("store", &path);
-        }
+        let path = self.path();
         self.spill().and_then(|()| self.file()?.set_modified(arrival)).context("write in", &path)?;
         let Temporary { path, file } = self.temporary.as_mut().expect("`file` makes the temporary file");
         let mut file = file.take().expect("a draft is sealed once");

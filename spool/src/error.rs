@@ -80,6 +80,11 @@ pub enum CommitError {
     /// The name cannot be stored.
     #[error("the name is empty, longer than 200 bytes, or contains `/`, NUL or a line end")]
     InvalidName,
+    /// Other packages have its name and every unique name made from it.
+    #[error(
+        "its name and those made from it are taken by other packages: it can be stored when they are pulled"
+    )]
+    NoFreeName,
     /// A file-system call failed: for this package, or an fsync and with it the whole batch.
     #[error(transparent)]
     Disk(#[from] DiskError),

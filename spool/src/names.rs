@@ -106,8 +106,8 @@ mod tests {
     fn agent(name: &[u8]) -> Option<&[u8]> {
         let stem = name.strip_suffix(b".data")?;
         let digits = stem.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-        let (prefix, separator) = stem[..stem.len() - digits].split_at_checked(stem.len() - digits - 1)?;
-        (digits > 0 && matches!(separator, b"." | b"_")).then_some(prefix)
+        let (separator, prefix) = stem[..stem.len() - digits].split_last()?;
+        (digits > 0 && matches!(separator, b'.' | b'_')).then_some(prefix)
     }
 
     proptest! {

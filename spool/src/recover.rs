@@ -24,8 +24,9 @@ use crate::quota::{Limits, Quota};
 use crate::seen_log::{self, SeenLog};
 use crate::store::{Settings, Spool, State, Store};
 
-/// Threads that fsync side by side. The file system joins their fsyncs; more threads gain little.
-const SYNC_THREADS: usize = 8;
+/// Threads that fsync or unlink side by side: those calls wait rather than work, and the file system joins fsyncs
+/// that wait together. More threads gain little.
+const SYNC_THREADS: usize = 16;
 
 /// What [`Spool::open`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -258,6 +258,19 @@ fn room_is_promised_counted_and_given_back() {
     assert!(spool.begin(99).is_ok());
 }
 
+/// What arrived of it is the same as a stored package, but it was cut short.
+#[test]
+fn an_incomplete_draft_is_no_repeat() {
+    let root = tempfile::tempdir().unwrap();
+    let settings = Settings { max_bytes: 10, ..settings(root.path()) };
+    let (spool, _) = Spool::open(settings).unwrap();
+    store(&spool, "a.1.data", b"abc");
+    let mut cut = draft(&spool, b"abc");
+    cut.write(&[b'd'; 10]).unwrap_err();
+    assert!(matches!(spool.commit(vec![(cut, b"a.1.data".to_vec())])[0], Err(CommitError::Disk(_))));
+    assert_eq!(store(&spool, "a.1.data", b"abc"), "repeat");
+}
+
 #[test]
 fn the_reserve_of_the_file_system_is_left_free() {
     let root = tempfile::tempdir().unwrap();

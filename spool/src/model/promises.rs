@@ -15,20 +15,17 @@ use proptest::prelude::*;
 use super::memory::{Fuse, Memory};
 use crate::clock::{Clock, Millis, millis};
 use crate::draft::Draft;
-use crate::fs::Fs;
 use crate::parallel::lock;
-use crate::{
-    CommitError, DiskError, Duplicates, Id, Recovery, Settings, Spool, Stored, names, recover, seen,
-};
+use crate::{CommitError, DiskError, Duplicates, Recovery, Settings, Spool, Stored, names, recover, seen};
 
-const MINUTE: Millis = 60_000;
+pub(super) const MINUTE: Millis = 60_000;
 /// A name without a number, one with a number, one with a time.
-const NAMES: [&[u8]; 3] = [b"status", b"host.0.data", b"web.1700000000.data"];
+pub(super) const NAMES: [&[u8]; 3] = [b"status", b"host.0.data", b"web.1700000000.data"];
 /// The last one does not fit a draft's memory.
 const SIZES: [usize; 3] = [1, 300, 70_000];
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     /// Commit a batch of (name, content).
     Commit(Vec<(usize, usize)>),
     /// Delete the packages at these places of the listing.
@@ -42,7 +39,7 @@ enum Step {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Crash {
+pub(super) enum Crash {
     /// Of the process only.
     Process,
     /// Of the power, with a seed for what is lost.
@@ -67,11 +64,11 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// A name and the position of a content.
-type Sent = (&'static [u8], usize);
+pub(super) type Sent = (&'static [u8], usize);
 
 /// What the owner knows of a package.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum State {
+pub(super) enum State {
     Stored {
         arrival: Millis,
     },
@@ -84,12 +81,12 @@ enum State {
     },
 }
 
-struct Owner {
-    disk: Memory,
+pub(super) struct Owner {
+    pub(super) disk: Memory,
     time: Arc<AtomicU64>,
     threads: usize,
     spool: Option<Spool>,
-    states: BTreeMap<Sent, State>,
+    pub(super) states: BTreeMap<Sent, State>,
     /// Latest deletion.
     deleted: BTreeMap<Sent, Millis>,
     /// How the process ends when the fuse burns down; while there is one, calls may fail.
@@ -98,7 +95,7 @@ struct Owner {
 
 impl Owner {
     /// The first start dies after so many calls; one long enough does not.
-    fn new(threads: usize, first_start: u32) -> Self {
+    pub(super) fn new(threads: usize, first_start: u32) -> Self {
         let mut owner = Self {
             disk: Memory::new(Path::new("/data")),
             time: Arc::new(AtomicU64::new(1_700_000_000_000)),
@@ -118,11 +115,11 @@ impl Owner {
         self.time.load(Ordering::Relaxed)
     }
 
-    fn spool(&self) -> &Spool {
+    pub(super) fn spool(&self) -> &Spool {
         self.spool.as_ref().expect("the spool is open between steps")
     }
 
-    fn take(&mut self, step: Step) {
+    pub(super) fn take(&mut self, step: Step) {
         self.time.fetch_add(1, Ordering::Relaxed);
         match step {
             Step::Commit(batch) => self.commit(&batch),
@@ -340,7 +337,7 @@ impl Owner {
     }
 }
 
-fn bytes(content: usize) -> Vec<u8> {
+pub(super) fn bytes(content: usize) -> Vec<u8> {
     vec![b'a' + content as u8; SIZES[content]]
 }
 
@@ -374,60 +371,5 @@ proptest! {
         let mut owner = Owner::new(threads, first_start);
         steps.into_iter().for_each(|step| owner.take(step));
         owner.crash(Crash::Blackout);
-    }
-}
-
-/// Lives that chance finds too seldom.
-mod stories {
-    use super::*;
-
-    fn live(steps: impl IntoIterator<Item = Step>) -> Owner {
-        let mut owner = Owner::new(1, u32::MAX);
-        steps.into_iter().for_each(|step| owner.take(step));
-        owner
-    }
-
-    /// The record was written, not fsynced, and the process died: the next start acts upon it, so it must make it
-    /// durable. The owner checks that the last commit is a repeat.
-    #[test]
-    fn a_record_found_is_made_durable_before_it_counts() {
-        let package = vec![(2, 0)];
-        live([
-            Step::Commit(package.clone()),
-            Step::Light(Fuse::Death(1), Crash::Process),
-            Step::Delete(vec![0]),
-            Step::Crash(Crash::Blackout),
-            Step::Commit(package),
-        ]);
-    }
-
-    /// The record of a deletion goes when it is old, so the unlinking must be durable by itself. Some of the power
-    /// cuts keep the removal of the record, and all else that was left to chance is lost.
-    #[test]
-    fn a_deletion_outlives_its_record() {
-        for seed in 0..50 {
-            let mut owner = live([
-                Step::Commit(vec![(0, 0), (0, 1), (0, 2), (1, 0), (2, 0)]),
-                Step::Delete(vec![0, 1, 2, 3]),
-                Step::Wait(20 * MINUTE),
-                Step::Delete(vec![0]),
-            ]);
-            let segments = owner.disk.list(Path::new("/data/spool/seen")).unwrap();
-            assert_eq!(segments.len(), 1, "the first segment is gone");
-            owner.take(Step::Crash(Crash::Power(seed)));
-            assert_eq!(owner.spool().usage().files, 0);
-        }
-    }
-
-    /// An operator copied a package back; it counts, so it must survive as if the spool had stored it.
-    #[test]
-    fn what_somebody_put_there_is_made_durable() {
-        let mut owner = live([]);
-        let path = owner.spool().store.layout.package(Id { run: 1, counter: 0 }, 7, NAMES[0]);
-        owner.disk.create_new(&path).unwrap().write_at(0, &bytes(1)).unwrap();
-        owner.states.insert((NAMES[0], 1), State::Unsure);
-        owner.take(Step::Crash(Crash::Process));
-        owner.take(Step::Crash(Crash::Blackout));
-        assert_eq!(owner.spool().usage().files, 1);
     }
 }
