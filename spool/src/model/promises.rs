@@ -50,9 +50,18 @@ pub(super) enum Crash {
 
 fn step() -> impl Strategy<Value = Step> {
     let batch = prop::collection::vec((0..NAMES.len(), 0..SIZES.len()), 1..5);
-    let crash = || prop_oneof![2 => Just(Crash::Process), 4 => any::<u64>().prop_map(Crash::Power), 1 => Just(Crash::Blackout)];
-    let fuse =
-        prop_oneof![2 => (0..40_u32).prop_map(Fuse::Death), 1 => (0..12_u32).prop_map(Fuse::FailedFsync)];
+    let crash = || {
+        prop_oneof![
+            2 => Just(Crash::Process),
+            4 => any::<u64>().prop_map(Crash::Power),
+            1 => Just(Crash::Blackout),
+        ]
+    };
+    let fuse = prop_oneof![
+        2 => (0..6_u32).prop_map(Fuse::Death),
+        2 => (0..40_u32).prop_map(Fuse::Death),
+        2 => (0..12_u32).prop_map(Fuse::FailedFsync),
+    ];
     prop_oneof![
         4 => batch.prop_map(Step::Commit),
         4 => prop::collection::vec(0..9_usize, 1..4).prop_map(Step::Delete),
