@@ -17,7 +17,7 @@ use tidegate_tests::oracle::Oracle;
 use tidegate_tests::scenarios::each;
 use tidegate_tests::seed::{Seed, runs};
 use tidegate_tests::sender::Sender;
-use tidegate_tests::tap::{Fuse, Tap};
+use tidegate_tests::tap::{From, Fuse, Tap};
 use tidegate_tests::until;
 
 /// Lanes beside each other: one for each core of a small CI machine.
@@ -66,25 +66,37 @@ impl Lane {
         let victim = *seed.pick(&[Victim::Node, Victim::Server, Victim::Both]);
         let files = (0..2 + seed.below(8)).map(|index| {
             let filler = (64 + seed.below(20_000)) as usize;
-            (format!("{name}-{index}.{}.data", 1_700_000_000 + index), seed.bytes(filler))
+            // Some senders reuse names for other bytes; and the number is a time, or it is not.
+            let number = if seed.once_in(5) { 0 } else { index };
+            let time = if number % 2 == 0 { 0 } else { 1_700_000_000 };
+            (format!("{name}-{number}.{}.data", time + number), seed.bytes(filler))
         });
         let files: Vec<(String, Vec<u8>)> = files.collect();
         let volume: u64 = files.iter().map(|(_, bytes)| bytes.len() as u64 + 100).sum();
 
         let strike = self.killer(victim);
-        // More bytes than the files: the reach of the fuse includes repeats, listings and the quiet after them.
-        let reach = seed.below(volume + 6_000);
-        let (fuse, tap) = match seed.once_in(3) {
+        // Where the byte lies that the kill comes before. A little more than each side usually says, so that it may also lie
+        // in repeats and in the idling after them.
+        let count = files.len() as u64;
+        let (at_agents, from, usual) = *seed.pick(&[
+            (true, From::Dialler, volume),
+            (true, From::Listener, count * 16),
+            (false, From::Dialler, 2_000 + count * 100),
+            (false, From::Listener, 3_000 + volume),
+        ]);
+        let reach = seed.below(usual + usual / 8);
+        let (fuse, tap) = match at_agents {
             true => (Arc::clone(&self.agents_fuse), &self.agents),
             false => (Arc::clone(&self.pulls_fuse), &self.pulls),
         };
-        fuse.light(tap.passed() + reach, strike);
+        fuse.light(from, tap.passed(from) + reach, strike);
 
         std::thread::scope(|scope| {
             for half in files.chunks(files.len().div_ceil(2)) {
                 let (oracle, address) = (Arc::clone(&self.oracle), self.agents.address());
+                let again = Duration::from_millis(*seed.pick(&[5, 50, 400]));
                 scope.spawn(move || {
-                    half.iter().for_each(|(name, bytes)| store(&oracle, address, name, bytes))
+                    half.iter().for_each(|(name, bytes)| store(&oracle, address, name, bytes, again));
                 });
             }
             let start = std::time::Instant::now();
@@ -105,7 +117,10 @@ impl Lane {
         let what = format!("run {name} ({victim:?}): every acknowledged file arrives");
         until::holds(&what, || self.oracle.is_complete(&self.central.pipeline.consume()));
         let verdict = self.oracle.judge(&self.central.pipeline.consume());
-        assert!(verdict.is_clean(), "run {name} ({victim:?} at byte {reach}): {verdict}");
+        assert!(
+            verdict.is_clean(),
+            "run {name} ({victim:?} at byte {reach} of {from:?}, agents' side {at_agents}): {verdict}"
+        );
     }
 
     fn killer(&mut self, victim: Victim) -> impl Fn() + Send + 'static {
@@ -132,14 +147,18 @@ impl Lane {
     }
 }
 
-/// What a patient agent does: the same file again until it is stored.
-fn store(oracle: &Oracle, address: std::net::SocketAddr, name: &str, bytes: &[u8]) {
+/// What a patient agent does: the same file again, after a while, until it is stored. After a long while the first copy,
+/// whose `OK` was lost, has been pulled already.
+fn store(oracle: &Oracle, address: std::net::SocketAddr, name: &str, bytes: &[u8], again: Duration) {
     oracle.offer(name, bytes);
     until::holds(&format!("{name} is stored"), || {
         match Sender::connect(address).and_then(|mut sender| sender.send(name, bytes)).as_deref() {
             Ok("SEND OK") => true,
             Ok(refusal) => panic!("{name} is refused: {refusal}"),
-            Err(_) => false,
+            Err(_) => {
+                until::pause(again);
+                false
+            }
         }
     });
     oracle.acknowledge(bytes);
@@ -185,7 +204,7 @@ fn a_death_between_any_two_steps_of_the_server_repeats_work_and_nothing_else() {
         for number in 0..3 {
             let (name, bytes) =
                 (format!("web{number}.170000000{number}.data"), format!("{step}, file {number}"));
-            store(&oracle, node.address(), &name, bytes.as_bytes());
+            store(&oracle, node.address(), &name, bytes.as_bytes(), Duration::ZERO);
         }
         let mut central = Central::new(&authority, &[Site::node("site", node.address())], SETTINGS);
         central.run_with(&[("TIDEGATE_CRASH_AT", step)]);

@@ -3,7 +3,7 @@
 //! The bad site's timeouts are far longer than this test's patience. If the good site waited for the bad one, its files
 //! would not come in time: no moment has to be measured.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,6 +90,69 @@ fn beside_a_site_that_talks_without_end() {
         while stream.write_all(&noise).is_ok() {}
     });
     good_site_is_not_late("talking", Site::plain("bad", address), met);
+}
+
+#[test]
+fn beside_a_site_that_refuses() {
+    let authority = Authority::new();
+    let stock = Stock::start::<&str>(&[]);
+    stock.put("bad.1700000000.data", b"not to be had");
+    let asked = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&asked);
+    let tap = Tap::new(stock.address(), move |chunk| {
+        seen.fetch_or(chunk.asks("LS <"), Ordering::SeqCst);
+        Verdict::Pass
+    });
+    good_site_is_not_late("no -I", Site::plain("bad", tap.address()), || asked.load(Ordering::SeqCst));
+
+    // A node of the same authority that wants a password.
+    let node = Node::start(&authority, "password = \"secret\"");
+    good_site_is_not_late("password", Site::node("bad", node.address()), || true);
+}
+
+#[test]
+fn a_rogue_site_writes_nothing_but_good_names_into_the_pipeline() {
+    let names: [&[u8]; 10] = [
+        b"../evil.1.data",
+        b"/tmp/evil.2.data",
+        b"a/evil.3.data",
+        b"..",
+        b"",
+        b"evil\x1b[2J.4.data",
+        b"evil.conf",
+        b"evil.5.data ",
+        &[b'n'; 300],
+        b"good.6.data",
+    ];
+    let (address, _) = listener(move |stream| serve_rogue(stream, &names.join(&b'\n')));
+    let authority = Authority::new();
+    let mut central = Central::new(&authority, &[Site::plain("rogue", address)], SETTINGS);
+    central.run();
+    until::holds("the good name arrives", || central.pipeline.holds("good.6.data"));
+    central.process().terminate();
+    let there: Vec<String> = central.pipeline.consume().into_iter().map(|arrival| arrival.name).collect();
+    assert_eq!(there, ["good.6.data"]);
+    let beside = central.pipeline.directory().parent().expect("a temporary directory has a parent");
+    assert!(!beside.join("evil.1.data").exists() && !beside.join("evil.2.data").exists());
+}
+
+/// Lists what it likes, and has a body for every name.
+fn serve_rogue(stream: std::net::TcpStream, listing: &[u8]) {
+    let mut lines = std::io::BufReader::new(stream.try_clone().expect("a socket"));
+    let mut stream = stream;
+    let mut line = String::new();
+    while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
+        let verb = line.split(' ').next().unwrap_or_default();
+        let body = if verb == "LS" { listing } else { b"rogue" };
+        let answer = match line.trim_end().strip_suffix(" OK") {
+            Some(_) => body.to_vec(),
+            None => format!("{verb} SIZE {}\n", body.len()).into_bytes(),
+        };
+        if stream.write_all(&answer).is_err() {
+            return;
+        }
+        line.clear();
+    }
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub struct Chunk<'a> {
     pub from: From,
     /// The bytes; a rule may change them.
     pub bytes: &'a mut Vec<u8>,
-    /// How many bytes passed this tap before this chunk, both directions and all connections together.
+    /// How many bytes of this side passed before this chunk, all connections together.
     pub before: u64,
 }
 
@@ -64,14 +64,15 @@ type Rule = dyn Fn(&mut Chunk<'_>) -> Verdict + Send + Sync;
 pub struct Fuse(Mutex<Option<Lit>>);
 
 struct Lit {
+    from: From,
     at: u64,
     then: Box<dyn FnOnce() + Send>,
 }
 
 impl Fuse {
-    /// Lights it: `then` happens just before the byte number `at` passes.
-    pub fn light(&self, at: u64, then: impl FnOnce() + Send + 'static) {
-        *self.lock() = Some(Lit { at, then: Box::new(then) });
+    /// Lights it: `then` happens just before byte number `at` of one side passes.
+    pub fn light(&self, from: From, at: u64, then: impl FnOnce() + Send + 'static) {
+        *self.lock() = Some(Lit { from, at, then: Box::new(then) });
     }
 
     /// Whether nothing has happened yet.
@@ -88,10 +89,10 @@ impl Fuse {
     pub fn pass(&self, chunk: &mut Chunk<'_>) -> Verdict {
         let mut lit = self.lock();
         let end = chunk.before + chunk.bytes.len() as u64;
-        if lit.as_ref().is_none_or(|lit| end <= lit.at) {
+        if lit.as_ref().is_none_or(|lit| lit.from != chunk.from || end <= lit.at) {
             return Verdict::Pass;
         }
-        let Lit { at, then } = lit.take().expect("just seen");
+        let Lit { at, then, .. } = lit.take().expect("just seen");
         then();
         chunk.bytes.truncate(at.saturating_sub(chunk.before) as usize);
         Verdict::PassAndCut
@@ -119,7 +120,8 @@ struct Shared {
     rule: Box<Rule>,
     over: AtomicBool,
     connections: AtomicU64,
-    passed: AtomicU64,
+    /// Of the dialler, of the listener.
+    passed: [AtomicU64; 2],
 }
 
 impl Tap {
@@ -143,7 +145,7 @@ impl Tap {
             rule: Box::new(rule),
             over: AtomicBool::new(false),
             connections: AtomicU64::new(0),
-            passed: AtomicU64::new(0),
+            passed: Default::default(),
         });
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || accepting.accept(&listener));
@@ -160,9 +162,9 @@ impl Tap {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// How many bytes passed so far.
-    pub fn passed(&self) -> u64 {
-        self.shared.passed.load(Ordering::SeqCst)
+    /// How many bytes of one side passed so far.
+    pub fn passed(&self, from: From) -> u64 {
+        self.shared.passed[from as usize].load(Ordering::SeqCst)
     }
 }
 
@@ -206,7 +208,7 @@ impl Shared {
                 return;
             }
             let mut bytes = buffer[..read].to_vec();
-            let before = self.passed.fetch_add(read as u64, Ordering::SeqCst);
+            let before = self.passed[from as usize].fetch_add(read as u64, Ordering::SeqCst);
             let mut chunk = Chunk { connection, from, bytes: &mut bytes, before };
             let verdict = (self.rule)(&mut chunk);
             if verdict == Verdict::Cut || sink.write_all(&bytes).is_err() || verdict == Verdict::PassAndCut {
