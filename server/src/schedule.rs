@@ -3,6 +3,7 @@
 //! A *turn* is a row of attempts. `sync_retries` of them failing one after the other make the site unreachable
 //! until its next turn; turns of a failing site move apart, up to `sync_backoff_max`, with jitter.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,8 +47,13 @@ pub(crate) struct Puller {
 /// Pulls all sites until the shutdown. Only a ledger that cannot be trusted ends it earlier.
 pub(crate) async fn run(sites: Vec<Site>, desk: &Arc<Desk>, stop: &Shutdown) -> Result<(), Trouble> {
     let mut tasks = JoinSet::new();
+    let mut running = HashMap::new();
+    let start = |tasks: &mut JoinSet<_>, site: Site, pause| {
+        let puller = Puller::new(site.clone(), Arc::clone(desk), stop.clone());
+        (tasks.spawn(puller.repeat(pause)).id(), site)
+    };
     for site in sites {
-        tasks.spawn(Puller::new(site, Arc::clone(desk), stop.clone()).repeat());
+        running.extend([start(&mut tasks, site, Duration::ZERO)]);
     }
     let mut result = Ok(());
     loop {
@@ -59,9 +65,13 @@ pub(crate) async fn run(sites: Vec<Site>, desk: &Arc<Desk>, stop: &Shutdown) -> 
                     stop.begin();
                     result = Err(trouble);
                 }
+                // A bug that one site brings to light must not cost the others anything. Its work so far is as safe
+                // as after a crash.
                 Some(Err(error)) => {
-                    stop.begin();
-                    result = Err(Trouble::Failed(format!("a site's task ended: {error}")));
+                    let site = running.remove(&error.id()).expect("every task has a site");
+                    tracing::error!(site = site.name, %error, "the site's task died; please report this");
+                    let pause = site.sync.backoff;
+                    running.extend([start(&mut tasks, site, pause)]);
                 }
             },
             () = stop.aborting() => {
@@ -77,12 +87,16 @@ impl Puller {
         Self { site, desk, stop, tally: Arc::default(), memory: Memory::default(), said: None }
     }
 
-    /// One turn after the other.
-    async fn repeat(mut self) -> Result<(), Trouble> {
+    /// After a pause, one turn after the other.
+    async fn repeat(mut self, mut pause: Duration) -> Result<(), Trouble> {
         let sync = self.site.sync.clone();
         let mut backoff = Backoff::new(sync.interval, sync.backoff.max(sync.interval));
         loop {
-            let pause = match self.turn().await {
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.stop.draining() => return Ok(()),
+            }
+            pause = match self.turn().await {
                 Turn::Fine => {
                     backoff.reset();
                     sync.interval
@@ -91,10 +105,6 @@ impl Puller {
                 Turn::Trouble(trouble @ Trouble::Ledger(_)) => return Err(trouble),
                 Turn::Trouble(_) => sync.interval,
             };
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = self.stop.draining() => return Ok(()),
-            }
         }
     }
 

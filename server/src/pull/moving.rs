@@ -13,6 +13,9 @@ impl<R: Remote> Visit<'_, R> {
     /// Moves until the site has nothing more. Each file is in the pipeline before the next is asked for.
     pub(super) async fn pull_moving(&mut self) -> Result<Ended, Fault> {
         loop {
+            if let Next::Break(ended) = self.next().await? {
+                return Ok(ended);
+            }
             let listing = self.list().await?;
             let listed = SystemTime::now();
             let names: Vec<_> = listing.names().iter().filter(|name| self.wants(name)).cloned().collect();

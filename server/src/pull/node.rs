@@ -15,6 +15,9 @@ impl<R: Remote> Visit<'_, R> {
     /// Pulls until the node has nothing more.
     pub(super) async fn pull_node(&mut self) -> Result<Ended, Fault> {
         loop {
+            if let Next::Break(ended) = self.next().await? {
+                return Ok(ended);
+            }
             let listing = self.list().await?;
             let listed = SystemTime::now();
             let names: Vec<_> = listing.names().iter().filter(|name| self.wants(name)).cloned().collect();

@@ -151,7 +151,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remote for Session<S> {
         match self.next().await? {
             InitiatorEvent::Refused(_) => Ok(Fetched::Refused),
             InitiatorEvent::Size(size) if size > self.max_size => {
-                // Tentacle has no word for "no, thanks" that every server understands; hanging up is one.
+                // Declining has no reply, and a stock server that reads the next command together with it drops
+                // both. Hanging up always works.
                 self.over = true;
                 Ok(Fetched::TooBig(size))
             }

@@ -20,6 +20,9 @@ impl<R: Remote> Visit<'_, R> {
     pub(super) async fn pull_stock(&mut self) -> Result<Ended, Fault> {
         let mut waited = false;
         loop {
+            if let Next::Break(ended) = self.next().await? {
+                return Ok(ended);
+            }
             let listing = self.list().await?;
             let (settled, fresh) = self.settled(&listing);
             self.tally.waiting(settled.len() + fresh);

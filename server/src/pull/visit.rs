@@ -121,7 +121,7 @@ impl<R: Remote> Visit<'_, R> {
         !self.skipped.contains(name) && !self.memory.too_big.contains_key(name)
     }
 
-    /// Whether another batch may begin.
+    /// Whether another listing or batch may begin.
     pub(super) async fn next(&mut self) -> Result<Next, Fault> {
         if self.remote.is_over() {
             return Ok(Next::Break(Ended::Again));
