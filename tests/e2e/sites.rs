@@ -122,16 +122,16 @@ fn a_rogue_site_writes_nothing_but_good_names_into_the_pipeline() {
         b"evil.conf",
         b"evil.5.data ",
         &[b'n'; 300],
-        b"good.6.data",
+        b"good.1700000000.data",
     ];
     let (address, _) = listener(move |stream| serve_rogue(stream, &names.join(&b'\n')));
     let authority = Authority::new();
     let mut central = Central::new(&authority, &[Site::plain("rogue", address)], SETTINGS);
     central.run();
-    until::holds("the good name arrives", || central.pipeline.holds("good.6.data"));
+    until::holds("the good name arrives", || central.pipeline.holds("good.1700000000.data"));
     central.process().terminate();
     let there: Vec<String> = central.pipeline.consume().into_iter().map(|arrival| arrival.name).collect();
-    assert_eq!(there, ["good.6.data"]);
+    assert_eq!(there, ["good.1700000000.data"]);
     let beside = central.pipeline.directory().parent().expect("a temporary directory has a parent");
     assert!(!beside.join("evil.1.data").exists() && !beside.join("evil.2.data").exists());
 }
@@ -143,6 +143,9 @@ fn serve_rogue(stream: std::net::TcpStream, listing: &[u8]) {
     let mut line = String::new();
     while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
         let verb = line.split(' ').next().unwrap_or_default();
+        if line == "QUIT\n" {
+            return;
+        }
         let body = if verb == "LS" { listing } else { b"rogue" };
         let answer = match line.trim_end().strip_suffix(" OK") {
             Some(_) => body.to_vec(),
