@@ -15,7 +15,7 @@
 //! | `after-rename` | one package has its target name |
 //! | `after-dirsync` | the target names of a batch are durable |
 //! | `after-delivered` | the ledger says *delivered* |
-//! | `after-released` | the ledger knows that the site has deleted a batch |
+//! | `after-released` | the ledger knows what a listing no longer shows |
 
 #[cfg(debug_assertions)]
 use std::sync::atomic::{AtomicU32, Ordering};

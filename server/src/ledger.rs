@@ -85,7 +85,9 @@ pub(crate) struct Package {
     pub(crate) target: Vec<u8>,
 }
 
-const COLUMNS: &str = "id, site, name, digest, size, state, staged, target";
+/// The few rows that are not history yet; the words of the index `package_open`.
+const OPEN_PACKAGES: &str = "SELECT id, site, name, digest, size, state, staged, target FROM package
+    WHERE site = ?1 AND (state <> 'delivered' OR on_site = 1)";
 
 impl Package {
     fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -146,20 +148,51 @@ impl Ledger {
         Ok(self.db().query_row("SELECT value FROM fact WHERE name = 'id'", [], |row| row.get(0))?)
     }
 
-    /// A site's packages that are not history yet, in arrival order.
-    pub(crate) fn open_packages(&self, site: &str) -> Result<Vec<Package>, LedgerError> {
-        self.select(
-            &format!(
-                "SELECT {COLUMNS} FROM package WHERE site = ?1 AND (state <> 'delivered' OR on_site = 1) ORDER BY id"
-            ),
-            params![site],
-        )
+    /// A site's packages of one name that are not history yet, in arrival order.
+    pub(crate) fn open_packages(&self, site: &str, name: &Name) -> Result<Vec<Package>, LedgerError> {
+        self.select(&format!("{OPEN_PACKAGES} AND name = ?2 ORDER BY id"), params![site, name.as_bytes()])
+    }
+
+    /// A site's packages that were decided to go to the pipeline and have not got there, in arrival order.
+    pub(crate) fn committed_packages(&self, site: &str) -> Result<Vec<Package>, LedgerError> {
+        self.select(&format!("{OPEN_PACKAGES} AND state = 'committed' ORDER BY id"), params![site])
+    }
+
+    /// What a site no longer shows, it has deleted: its delivered packages become history, held ones are committed.
+    /// Returns those that have to be delivered, in arrival order. `shown` tells whether the site shows a name.
+    pub(crate) fn settle(
+        &self,
+        site: &str,
+        shown: impl Fn(&Name) -> bool,
+    ) -> Result<Vec<Package>, LedgerError> {
+        let mut gone = Vec::new();
+        let mut undelivered = Vec::new();
+        {
+            let db = self.db();
+            let mut query = db.prepare_cached(&format!("{OPEN_PACKAGES} ORDER BY id"))?;
+            let mut rows = query.query_map(params![site], Package::of)?;
+            // Row by row: after a long drain there are as many as packages were drained.
+            while let Some(package) = rows.next().transpose()? {
+                if !shown(&package.name) {
+                    gone.push(package.id);
+                    undelivered.extend(Some(package).filter(|package| package.state != State::Delivered));
+                }
+            }
+        }
+        if !gone.is_empty() {
+            self.write(|batch| {
+                gone.iter().try_for_each(|id| batch.gone(*id))?;
+                undelivered.iter().try_for_each(|package| batch.commit(package))
+            })?;
+        }
+        Ok(undelivered)
     }
 
     /// All sites' packages that still have a file in the staging directory, in arrival order.
     pub(crate) fn staged_packages(&self) -> Result<Vec<Package>, LedgerError> {
         self.select(
-            &format!("SELECT {COLUMNS} FROM package WHERE state <> 'delivered' ORDER BY id"),
+            "SELECT id, site, name, digest, size, state, staged, target FROM package
+             WHERE state <> 'delivered' ORDER BY id",
             params![],
         )
     }

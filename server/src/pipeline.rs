@@ -26,7 +26,7 @@ mod resolve;
 pub(crate) use admit::{Kept, Received};
 pub(crate) use resolve::Moved;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ use tidegate_proto::Name;
 
 use crate::config::Incoming;
 use crate::crash::Crash;
-use crate::ledger::{Batch, Ledger, LedgerError, Package, State};
+use crate::ledger::{Batch, Ledger, LedgerError, Package};
 use crate::staging::{StagedFile, Staging, StagingError};
 
 /// Why packages cannot be taken now.
@@ -148,42 +148,15 @@ impl Pipeline {
     /// A site's complete listing came: what it no longer shows, it has deleted, so that held packages are now the
     /// only copies, and are delivered. `shown` tells whether a name is listed.
     pub(crate) fn listed(&self, site: &str, shown: impl Fn(&Name) -> bool) -> Result<(), Trouble> {
-        let mut absent = self.ledger.open_packages(site)?;
-        absent.retain(|package| !shown(&package.name));
-        if absent.is_empty() {
-            return Ok(());
-        }
-        self.ledger.write(|batch| {
-            for package in &absent {
-                batch.gone(site, &package.name)?;
-                batch.commit(package)?;
-            }
-            Ok(())
-        })?;
-        absent.retain(|package| package.state != State::Delivered);
-        self.finish(absent)
-    }
-
-    /// The site has deleted what it showed under these names: its next reply came.
-    pub(crate) fn released(&self, site: &str, names: &[Name]) -> Result<(), Trouble> {
-        self.ledger.write(|batch| names.iter().try_for_each(|name| batch.gone(site, name)))?;
+        let undelivered = self.ledger.settle(site, shown)?;
         self.crash.point("after-released");
-        Ok(())
-    }
-
-    /// A site's open packages by name, each name's in the order in which they were seen.
-    fn open_by_name(&self, site: &str) -> Result<HashMap<Name, Vec<Package>>, Trouble> {
-        let mut by_name: HashMap<Name, Vec<Package>> = HashMap::new();
-        for package in self.ledger.open_packages(site)? {
-            by_name.entry(package.name.clone()).or_default().push(package);
-        }
-        Ok(by_name)
+        self.finish(undelivered)
     }
 
     /// Makes the names of `files` durable, and runs `changes`, which record them, in one transaction.
     fn record<T>(
         &self,
-        files: Vec<StagedFile>,
+        files: &[&StagedFile],
         changes: impl FnOnce(&Batch<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Trouble> {
         if !files.is_empty() {
@@ -191,13 +164,16 @@ impl Pipeline {
         }
         self.crash.point("after-recv-staged");
         // From here on the files must outlive every error but a certain "not recorded".
-        let names: Vec<String> = files.into_iter().map(StagedFile::keep).collect();
+        files.iter().for_each(|file| file.keep(true));
         self.ledger.write(changes).map_err(|error| {
-            if error.is_full() {
-                names.iter().for_each(|name| self.staging.remove(name));
-            }
+            files.iter().for_each(|file| file.keep(!error.is_full()));
             error.into()
         })
+    }
+
+    /// Removes the files of versions that gave way to a later one.
+    fn remove_continued<'a>(&self, continued: impl IntoIterator<Item = &'a Package>) {
+        continued.into_iter().for_each(|package| self.staging.remove(&package.staged));
     }
 }
 

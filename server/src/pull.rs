@@ -94,7 +94,6 @@ impl Attempt<'_> {
             tally: self.tally,
             stop: self.stop,
             settling: SETTLING,
-            moved: Vec::new(),
             skipped: HashSet::new(),
         };
         let result = visit.pull(kind).await;

@@ -6,6 +6,7 @@
 //! - It belongs to one ledger, whose id it carries. A missing staged file means "already delivered" only in the
 //!   right directory: with an unmounted or replaced one, the same absence would be a loss, so the server refuses.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -63,13 +64,13 @@ pub(crate) struct Staging {
     counter: AtomicU64,
 }
 
-/// A file in the staging directory; it goes with its owner unless it is [kept](StagedFile::keep).
+/// A file in the staging directory; it goes with this value unless it is [kept](StagedFile::keep).
 #[derive(Debug)]
 pub(crate) struct StagedFile {
     file: File,
     name: String,
     staging: Arc<Staging>,
-    kept: bool,
+    kept: Cell<bool>,
 }
 
 impl Staging {
@@ -138,7 +139,7 @@ impl Staging {
         let n = self.counter.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{n:08x}{ENDING}", self.start);
         let file = durable::create_new(&self.path(&name))?;
-        Ok(StagedFile { file, name, staging: Arc::clone(self), kept: false })
+        Ok(StagedFile { file, name, staging: Arc::clone(self), kept: Cell::new(false) })
     }
 
     /// Makes the names of staged files durable.
@@ -198,16 +199,15 @@ impl StagedFile {
         self.file.sync_all()
     }
 
-    /// The ledger is about to know the file: it stays, whatever happens. Returns its name.
-    pub(crate) fn keep(mut self) -> String {
-        self.kept = true;
-        self.name.clone()
+    /// Whether the file outlives this value: from before the ledger may know it on.
+    pub(crate) fn keep(&self, keep: bool) {
+        self.kept.set(keep);
     }
 }
 
 impl Drop for StagedFile {
     fn drop(&mut self) {
-        if !self.kept {
+        if !self.kept.get() {
             self.staging.remove(&self.name);
         }
     }

@@ -102,11 +102,9 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// The site is known to have deleted what it showed under this name.
-    pub(crate) fn gone(&self, site: &str, name: &Name) -> rusqlite::Result<()> {
-        self.tx
-            .prepare_cached("UPDATE package SET on_site = 0 WHERE site = ?1 AND name = ?2 AND on_site = 1")?
-            .execute(params![site, name.as_bytes()])?;
+    /// The site is known to have deleted the package with this row.
+    pub(super) fn gone(&self, id: i64) -> rusqlite::Result<()> {
+        self.tx.prepare_cached("UPDATE package SET on_site = 0 WHERE id = ?1")?.execute([id])?;
         Ok(())
     }
 

@@ -20,6 +20,11 @@ fn hold(ledger: &Ledger, site: &str, text: &str, byte: u8) -> Package {
     ledger.write(|batch| batch.hold(&new)).unwrap()
 }
 
+/// All open packages of the site `a`.
+fn open(ledger: &Ledger) -> Vec<Package> {
+    ledger.select(&format!("{OPEN_PACKAGES} ORDER BY id"), ["a"]).unwrap()
+}
+
 fn note(state: &'static str, error: Option<&str>) -> SiteNote {
     SiteNote { kind: None, state, contact: error.is_none(), held_back: None, error: error.map(str::to_owned) }
 }
@@ -29,17 +34,18 @@ fn a_package_passes_through_its_states_and_becomes_history() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(directory.path()).unwrap();
     let package = hold(&ledger, "a", "web01.1700000000.data", 1);
-    assert_eq!(ledger.open_packages("a").unwrap(), std::slice::from_ref(&package));
-    assert_eq!(ledger.open_packages("b").unwrap(), []);
+    assert_eq!(open(&ledger), std::slice::from_ref(&package));
+    assert_eq!(ledger.settle("b", |_| false).unwrap(), [], "another site has nothing");
 
     ledger.write(|batch| batch.commit(&package)).unwrap();
     assert_eq!(ledger.staged_packages().unwrap()[0].state, State::Committed);
     ledger.write(|batch| batch.deliver(&package)).unwrap();
     assert_eq!(ledger.staged_packages().unwrap(), []);
-    assert_eq!(ledger.open_packages("a").unwrap()[0].state, State::Delivered, "the site may still have it");
+    assert_eq!(open(&ledger)[0].state, State::Delivered, "the site may still have it");
 
-    ledger.write(|batch| batch.gone("a", &package.name)).unwrap();
-    assert_eq!(ledger.open_packages("a").unwrap(), []);
+    assert_eq!(ledger.settle("a", |_| true).unwrap(), []);
+    assert_eq!(ledger.settle("a", |_| false).unwrap(), [], "nothing is left to deliver");
+    assert_eq!(open(&ledger), []);
     let since = SystemTime::now() - Duration::from_secs(60);
     assert!(ledger.was_delivered("a", &package.name, &package.digest, since).unwrap());
     assert!(!ledger.was_delivered("b", &package.name, &package.digest, since).unwrap(), "another site's");
@@ -61,7 +67,7 @@ fn a_failed_batch_changes_nothing() {
         Err::<(), _>(rusqlite::Error::InvalidQuery)
     });
     failed.unwrap_err();
-    assert_eq!(ledger.open_packages("a").unwrap()[0].state, State::Held);
+    assert_eq!(open(&ledger)[0].state, State::Held);
 }
 
 #[test]
@@ -124,11 +130,11 @@ fn history_is_bounded_and_open_packages_are_never_forgotten() {
         ledger
             .write(|batch| {
                 batch.commit(&package)?;
-                batch.deliver(&package)?;
-                batch.gone("a", &package.name)
+                batch.deliver(&package)
             })
             .unwrap();
     }
+    ledger.settle("a", |shown| *shown == held.name).unwrap();
     ledger.trim_to(3).unwrap();
     let delivered = |n: u32| {
         ledger
@@ -136,7 +142,7 @@ fn history_is_bounded_and_open_packages_are_never_forgotten() {
             .unwrap()
     };
     assert_eq!((0..10).filter(|n| delivered(*n)).collect::<Vec<_>>(), [7, 8, 9]);
-    assert_eq!(ledger.open_packages("a").unwrap(), [held]);
+    assert_eq!(open(&ledger), [held]);
 }
 
 #[test]
@@ -157,4 +163,18 @@ fn a_site_keeps_its_last_error_and_when_its_state_changed() {
 fn there_is_no_status_without_a_ledger() {
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(Ledger::read_sites(directory.path()).unwrap(), []);
+}
+
+#[test]
+fn a_listing_settles_what_it_does_not_show() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let shown = hold(&ledger, "a", "shown.1.data", 1);
+    let first = hold(&ledger, "a", "gone.1.data", 2);
+    let second = hold(&ledger, "a", "gone.1.data", 3);
+    let settled = ledger.settle("a", |name| *name == shown.name).unwrap();
+    assert_eq!(settled, [first, second], "every version, in order");
+    let states: Vec<_> = ledger.staged_packages().unwrap().into_iter().map(|package| package.state).collect();
+    assert_eq!(states, [State::Held, State::Committed, State::Committed]);
+    assert_eq!(ledger.committed_packages("a").unwrap().len(), 2);
 }

@@ -9,7 +9,7 @@ use tidegate_proto::Name;
 
 use super::{Pipeline, Trouble};
 use crate::body::{Arrived, Digest};
-use crate::ledger::{NewPackage, Package, State};
+use crate::ledger::{Batch, NewPackage, Package, State};
 use crate::names;
 use crate::staging::StagedFile;
 
@@ -31,22 +31,39 @@ pub(crate) struct Received {
 pub(crate) struct Kept {
     pub(crate) name: Name,
     pub(crate) digest: Digest,
-    /// A file with the content.
+    pub(crate) size: u64,
+    /// A file with the content, while it is held.
     pub(super) path: PathBuf,
-    /// The row in the ledger, if the content is held; without one it was delivered before.
-    pub(super) held: Option<Package>,
+    /// Its row in the ledger; without one the content was delivered before.
+    pub(super) package: Option<Package>,
     /// The file at `path`, if it is needed for nothing but comparing.
     _copy: Option<StagedFile>,
 }
 
-/// What a received body turned out to be.
-enum Admitted {
-    /// Delivered before: only to be deleted at the site.
-    Known { name: Name, digest: Digest, copy: StagedFile },
-    /// Held already.
-    Same(Package),
-    /// New. It `continues` a held version that was still being written, or stands behind all earlier ones.
-    New { name: Name, digest: Digest, size: u64, file: StagedFile, continues: Option<Package> },
+impl Kept {
+    /// Whether it was delivered before, and only has to be deleted at the site.
+    pub(crate) fn is_repeat(&self) -> bool {
+        self.package.is_none()
+    }
+}
+
+/// A received body, and what it turned out to be.
+struct Admitted {
+    name: Name,
+    digest: Digest,
+    size: u64,
+    what: What,
+    /// The versions of the name that are held already and stay, in order.
+    held: Vec<Package>,
+}
+
+enum What {
+    /// Delivered before. The file is here to be compared.
+    Known(StagedFile),
+    /// The last of the held versions.
+    Same,
+    /// New. It continues a held version that was still being written, or stands behind all of them.
+    New { file: StagedFile, continues: Option<Package> },
 }
 
 impl Pipeline {
@@ -72,94 +89,104 @@ impl Pipeline {
         batch: Vec<Received>,
         state: State,
     ) -> Result<(Vec<Kept>, Vec<Package>), Trouble> {
-        let open = self.open_by_name(site)?;
         let mut admitted = Vec::with_capacity(batch.len());
         for received in batch {
-            let versions = open.get(&received.name).map_or(&[][..], Vec::as_slice);
-            admitted.push(self.admit(site, received, versions)?);
+            admitted.push(self.admit(site, received)?);
         }
+        let files: Vec<_> = admitted.iter().filter_map(Admitted::new_file).collect();
+        let rows = self.record(&files, |batch| {
+            admitted.iter().map(|one| one.record(site, state, batch)).collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        self.remove_continued(admitted.iter().filter_map(Admitted::continued));
+        let mut kept = Vec::with_capacity(rows.len());
+        let mut committed = Vec::new();
+        for (one, versions) in admitted.into_iter().zip(rows) {
+            kept.push(self.kept(one, versions.last()));
+            committed.extend(versions);
+        }
+        Ok((kept, if state == State::Committed { committed } else { Vec::new() }))
+    }
 
-        let mut kept = Vec::with_capacity(admitted.len());
-        let mut files = Vec::new();
-        let mut rows = Vec::new();
-        for one in admitted {
-            match one {
-                Admitted::Known { name, digest, copy } => {
-                    tracing::info!(site, package = %name, "delivered before; only deleting it at the site");
-                    kept.push(Kept { name, digest, path: copy.path(), held: None, _copy: Some(copy) });
-                }
-                Admitted::Same(package) => kept.push(self.kept(package)),
-                Admitted::New { name, digest, size, file, continues } => {
-                    rows.push((name, digest, size, file.name().to_owned(), continues));
-                    files.push(file);
-                }
+    fn kept(&self, admitted: Admitted, package: Option<&Package>) -> Kept {
+        let Admitted { name, digest, size, what, .. } = admitted;
+        match (what, package) {
+            (What::Known(copy), _) => {
+                Kept { name, digest, size, path: copy.path(), package: None, _copy: Some(copy) }
+            }
+            (_, package) => {
+                let package = package.expect("what is not known has a row");
+                let path = self.staging.path(&package.staged);
+                Kept { name, digest, size, path, package: Some(package.clone()), _copy: None }
             }
         }
-        let repeats = kept.iter().filter(|kept| kept.held.is_none()).count();
-        let (new, committed) = self.record(files, |batch| {
-            let mut new = Vec::with_capacity(rows.len());
-            for (name, digest, size, staged, continues) in &rows {
-                new.push(batch.hold(&NewPackage { site, name, digest, size: *size, staged })?);
+    }
+
+    /// Finds out what a body is, and makes it durable if it is new.
+    fn admit(&self, site: &str, received: Received) -> Result<Admitted, Trouble> {
+        let Received { name, body, modified } = received;
+        let (digest, size) = (body.digest.clone(), body.size);
+        let (mut held, others): (Vec<_>, Vec<_>) = self
+            .ledger
+            .open_packages(site, &name)?
+            .into_iter()
+            .partition(|package| package.state == State::Held);
+        let known = others.iter().any(|package| package.digest == digest)
+            || self.is_repeat(site, &name, &digest, SystemTime::now())?;
+        let what = if !known && held.last().is_some_and(|last| last.digest == digest) {
+            What::Same
+        } else {
+            let file = body.into_file().map_err(Trouble::io("cannot write a staged file"))?;
+            if known {
+                tracing::info!(site, package = %name, "delivered before; only deleting it at the site");
+                What::Known(file)
+            } else {
+                let continues =
+                    held.last().map(|last| begins_with(&file.path(), &self.staging.path(&last.staged)));
+                let continues = if continues.transpose()? == Some(true) { held.pop() } else { None };
+                file.seal(modified).map_err(Trouble::io("cannot make a staged file durable"))?;
+                What::New { file, continues }
+            }
+        };
+        Ok(Admitted { name, digest, size, what, held })
+    }
+
+    fn is_repeat(&self, site: &str, name: &Name, digest: &Digest, now: SystemTime) -> Result<bool, Trouble> {
+        let since = now.checked_sub(REPEAT_WINDOW).unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok(names::is_timed(name) && self.ledger.was_delivered(site, name, digest, since)?)
+    }
+}
+
+impl Admitted {
+    fn new_file(&self) -> Option<&StagedFile> {
+        if let What::New { file, .. } = &self.what { Some(file) } else { None }
+    }
+
+    fn continued(&self) -> Option<&Package> {
+        if let What::New { continues, .. } = &self.what { continues.as_ref() } else { None }
+    }
+
+    /// Brings the ledger up to `state`. Returns the held versions of the name, the received one last if it is held.
+    fn record(&self, site: &str, state: State, batch: &Batch<'_>) -> rusqlite::Result<Vec<Package>> {
+        let mut versions = self.held.clone();
+        match &self.what {
+            What::Known(_) => batch.repeated(site)?,
+            What::Same => {}
+            What::New { file, continues } => {
+                let Self { name, digest, size, .. } = self;
+                versions.push(batch.hold(&NewPackage {
+                    site,
+                    name,
+                    digest,
+                    size: *size,
+                    staged: file.name(),
+                })?);
                 continues.iter().try_for_each(|package| batch.forget(package))?;
             }
-            (0..repeats).try_for_each(|_| batch.repeated(site))?;
-            let mut committed = Vec::new();
-            if state == State::Committed {
-                let dropped =
-                    |id| rows.iter().any(|row| row.4.as_ref().is_some_and(|package| package.id == id));
-                let names = rows.iter().map(|row| &row.0).chain(kept.iter().map(|kept| &kept.name));
-                committed.extend(names.filter_map(|name| open.get(name)).flatten().cloned());
-                committed.retain(|package| package.state == State::Held && !dropped(package.id));
-                committed.extend(new.iter().cloned());
-                committed.iter().try_for_each(|package| batch.commit(package))?;
-            }
-            Ok((new, committed))
-        })?;
-        for package in rows.iter().filter_map(|row| row.4.as_ref()) {
-            self.staging.remove(&package.staged);
         }
-        kept.extend(new.into_iter().map(|package| self.kept(package)));
-        Ok((kept, committed))
-    }
-
-    fn kept(&self, package: Package) -> Kept {
-        Kept {
-            name: package.name.clone(),
-            digest: package.digest.clone(),
-            path: self.staging.path(&package.staged),
-            held: Some(package),
-            _copy: None,
+        if state == State::Committed {
+            versions.iter().try_for_each(|package| batch.commit(package))?;
         }
-    }
-
-    /// Finds out what a body is, beside the open `versions` of its name, and makes it durable if it is new.
-    fn admit(&self, site: &str, received: Received, versions: &[Package]) -> Result<Admitted, Trouble> {
-        let Received { name, body, modified } = received;
-        let digest = body.digest.clone();
-        let size = body.size;
-        let staged = |body: Arrived| body.into_file().map_err(Trouble::io("cannot write a staged file"));
-        let delivered =
-            versions.iter().any(|package| package.state != State::Held && package.digest == digest);
-        let repeat = || {
-            let since = SystemTime::now().checked_sub(REPEAT_WINDOW).unwrap_or(SystemTime::UNIX_EPOCH);
-            Ok::<_, Trouble>(
-                names::is_timed(&name) && self.ledger.was_delivered(site, &name, &digest, since)?,
-            )
-        };
-        if delivered || repeat()? {
-            return Ok(Admitted::Known { name, digest, copy: staged(body)? });
-        }
-        let last = versions.iter().rfind(|package| package.state == State::Held);
-        if let Some(same) = last.filter(|package| package.digest == digest) {
-            return Ok(Admitted::Same(same.clone()));
-        }
-        let file = staged(body)?;
-        let continues = match last {
-            Some(last) if begins_with(&file.path(), &self.staging.path(&last.staged))? => Some(last.clone()),
-            _ => None,
-        };
-        file.seal(modified).map_err(Trouble::io("cannot make a staged file durable"))?;
-        Ok(Admitted::New { name, digest, size, file, continues })
+        Ok(versions)
     }
 }
 

@@ -14,18 +14,19 @@ use std::path::{Path, PathBuf};
 use tidegate_spool::durable;
 
 use super::{Pipeline, Trouble};
-use crate::ledger::{Package, State};
+use crate::ledger::Package;
 use crate::names;
 
 /// How many target names are tried for one package; beyond it something is wrong with incomingdir.
 const TARGETS_MAX: u32 = 100;
 
 impl Pipeline {
-    /// Delivers committed packages, in order: each is in the pipeline, durably, when this returns.
-    pub(super) fn finish(&self, packages: Vec<Package>) -> Result<(), Trouble> {
+    /// Delivers committed packages in arrival order: each is in the pipeline, durably, when this returns.
+    pub(super) fn finish(&self, mut packages: Vec<Package>) -> Result<(), Trouble> {
         if packages.is_empty() {
             return Ok(());
         }
+        packages.sort_unstable_by_key(|package| package.id);
         self.crash.point("after-committed");
         for package in &packages {
             self.rename(package)?;
@@ -41,9 +42,7 @@ impl Pipeline {
 
     /// Delivers what an earlier attempt of this site could not: incomingdir was full, say.
     pub(crate) fn resume(&self, site: &str) -> Result<(), Trouble> {
-        let mut packages = self.ledger.open_packages(site)?;
-        packages.retain(|package| package.state == State::Committed);
-        self.finish(packages)
+        self.finish(self.ledger.committed_packages(site)?)
     }
 
     fn rename(&self, package: &Package) -> Result<(), Trouble> {

@@ -37,44 +37,37 @@ struct Version {
 impl Pipeline {
     /// Records what the `MV`s of a batch showed, and delivers what is complete.
     pub(crate) fn resolve(&self, site: &str, batch: Vec<Moved>) -> Result<(), Trouble> {
-        let open = self.open_by_name(site)?;
         let mut moved = Vec::with_capacity(batch.len());
-        let mut files = Vec::new();
         for Moved { kept, other, whole, modified } in batch {
             let version = match other {
                 Some(body) => self.version(&kept, body, whole, modified)?,
                 None => None,
             };
-            let row = version.map(|version| {
-                let row = (version.digest, version.size, version.file.name().to_owned(), version.continues);
-                files.push(version.file);
-                row
-            });
-            moved.push((kept, whole, row));
+            let mut held = self.ledger.open_packages(site, &kept.name)?;
+            held.retain(|package| package.state == State::Held);
+            moved.push((kept, whole, version, held));
         }
-
-        let committed = self.record(files, |batch| {
+        let versions = || moved.iter().filter_map(|(_, _, version, _)| version.as_ref());
+        let files: Vec<_> = versions().map(|version| &version.file).collect();
+        let committed = self.record(&files, |batch| {
             let mut committed = Vec::new();
-            for (kept, whole, row) in &moved {
-                let mut versions: Vec<Package> = open.get(&kept.name).cloned().unwrap_or_default();
-                versions.retain(|package| package.state == State::Held);
-                if let Some((digest, size, staged, continues)) = row {
-                    let new = NewPackage { site, name: &kept.name, digest, size: *size, staged };
-                    versions.push(batch.hold(&new)?);
-                    if let Some(started) = continues {
-                        batch.forget(started)?;
-                        versions.retain(|package| package.id != started.id);
-                    }
+            for (kept, whole, version, held) in &moved {
+                let mut held = held.clone();
+                if let Some(version) = version {
+                    let Version { digest, size, file, continues } = version;
+                    let new = NewPackage { site, name: &kept.name, digest, size: *size, staged: file.name() };
+                    held.push(batch.hold(&new)?);
+                    continues.iter().try_for_each(|package| batch.forget(package))?;
+                    held.retain(|package| continues.as_ref() != Some(package));
                 }
                 if *whole {
-                    versions.iter().try_for_each(|package| batch.commit(package))?;
-                    committed.append(&mut versions);
+                    held.iter().try_for_each(|package| batch.commit(package))?;
+                    committed.append(&mut held);
                 }
             }
             Ok(committed)
         })?;
-        let replaced = moved.iter().filter_map(|(_, _, row)| row.as_ref()?.3.as_ref());
-        replaced.for_each(|package| self.staging.remove(&package.staged));
+        self.remove_continued(versions().filter_map(|version| version.continues.as_ref()));
         self.finish(committed)
     }
 
@@ -94,9 +87,8 @@ impl Pipeline {
         if !whole && begins_with(&kept.path, &file.path())? {
             return Ok(None);
         }
-        let continues = begins_with(&file.path(), &kept.path)?;
+        let continues = if begins_with(&file.path(), &kept.path)? { kept.package.clone() } else { None };
         file.seal(modified).map_err(Trouble::io("cannot make a staged file durable"))?;
-        let continues = kept.held.clone().filter(|_| continues);
         Ok(Some(Version { digest, size, file, continues }))
     }
 }

@@ -18,7 +18,7 @@ impl<R: Remote> Visit<'_, R> {
             }
             let listing = self.list().await?;
             let listed = SystemTime::now();
-            let names: Vec<_> = listing.names().iter().filter(|name| self.wants(name)).cloned().collect();
+            let names = self.wanted(&listing);
             self.tally.waiting(names.len());
             if names.is_empty() {
                 return Ok(Ended::Done);
@@ -38,16 +38,17 @@ impl<R: Remote> Visit<'_, R> {
                     self.refused(name);
                     continue;
                 }
+                self.skipped.insert(name.clone());
                 if body.size() == 0 {
                     continue;
                 }
                 self.desk.crash_point("after-mv");
                 let modified = names::time_in(&name, SystemTime::now()).unwrap_or(listed);
-                let (site, size) = (self.site.name.clone(), body.size());
-                self.moved.push(name.clone());
+                let site = self.site.name.clone();
                 let received = vec![Received { name, body: body.finish(), modified }];
-                self.disk(move |pipeline| pipeline.accept(&site, received)).await?;
-                self.tally.received(size);
+                let kept = self.disk(move |pipeline| pipeline.accept(&site, received)).await?;
+                let new = kept.iter().filter(|kept| !kept.is_repeat());
+                new.for_each(|kept| self.tally.received(kept.size));
             }
         }
     }

@@ -20,7 +20,7 @@ impl<R: Remote> Visit<'_, R> {
             }
             let listing = self.list().await?;
             let listed = SystemTime::now();
-            let names: Vec<_> = listing.names().iter().filter(|name| self.wants(name)).cloned().collect();
+            let names = self.wanted(&listing);
             self.tally.waiting(names.len());
             if names.is_empty() {
                 return Ok(Ended::Done);
@@ -32,27 +32,14 @@ impl<R: Remote> Visit<'_, R> {
                 }
                 let batch = self.receive(&mut names).await?;
                 if !batch.is_empty() {
-                    let kept = self.deliver(batch).await?;
+                    let site = self.site.name.clone();
+                    let kept = self.disk(move |pipeline| pipeline.accept(&site, batch)).await?;
+                    let new = kept.iter().filter(|kept| !kept.is_repeat());
+                    new.for_each(|kept| self.tally.received(kept.size));
                     self.delete(kept).await?;
                 }
             }
         }
-    }
-
-    /// Hands a batch to the pipeline. That its bodies came proves that what was moved before is deleted.
-    async fn deliver(&mut self, batch: Vec<crate::pipeline::Received>) -> Result<Vec<Kept>, Fault> {
-        let (site, moved) = (self.site.name.clone(), std::mem::take(&mut self.moved));
-        let sizes: Vec<u64> = batch.iter().map(|received| received.body.size).collect();
-        let kept = self
-            .disk(move |pipeline| {
-                if !moved.is_empty() {
-                    pipeline.released(&site, &moved)?;
-                }
-                pipeline.accept(&site, batch)
-            })
-            .await?;
-        sizes.into_iter().for_each(|size| self.tally.received(size));
-        Ok(kept)
     }
 
     /// Moves a delivered batch away. Only our next command makes the node delete: after a body that differs from
@@ -69,7 +56,7 @@ impl<R: Remote> Visit<'_, R> {
                 }
                 Taken::Whole if body.finish().digest == digest => {
                     self.desk.crash_point("after-mv");
-                    self.moved.push(name);
+                    self.skipped.insert(name);
                 }
                 Taken::Whole | Taken::Surplus => {
                     return Err(Fault::Site(format!(

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::listing::Listing;
 use super::remote::{Fault, Remote, Taken};
-use super::visit::{Ended, Next, Seen, Visit};
+use super::visit::{Ended, NAMES_PER_LISTING, Next, Seen, Visit};
 use crate::body::Arriving;
 use crate::names;
 use crate::pipeline::{Kept, Moved};
@@ -47,15 +47,8 @@ impl<R: Remote> Visit<'_, R> {
                 }
                 let times: HashMap<Name, SystemTime> =
                     batch.iter().map(|received| (received.name.clone(), received.modified)).collect();
-                let (site, moved) = (self.site.name.clone(), std::mem::take(&mut self.moved));
-                let kept = self
-                    .disk(move |pipeline| {
-                        if !moved.is_empty() {
-                            pipeline.released(&site, &moved)?;
-                        }
-                        pipeline.hold(&site, batch)
-                    })
-                    .await?;
+                let site = self.site.name.clone();
+                let kept = self.disk(move |pipeline| pipeline.hold(&site, batch)).await?;
                 self.take_away(kept, &times).await?;
             }
         }
@@ -78,6 +71,7 @@ impl<R: Remote> Visit<'_, R> {
         settled.sort_by_cached_key(|(name, first)| {
             (names::time_in(name, clock).unwrap_or(*first), name.clone())
         });
+        settled.truncate(NAMES_PER_LISTING);
         (settled, fresh)
     }
 
@@ -99,8 +93,10 @@ impl<R: Remote> Visit<'_, R> {
                     continue;
                 }
                 Ok(Taken::Whole | Taken::Surplus) => {
-                    self.moved.push(kept.name.clone());
-                    sizes.push(body.size());
+                    // Whatever shows under this name from now on is another file, which has to settle again.
+                    self.memory.seen.remove(&kept.name);
+                    self.skipped.insert(kept.name.clone());
+                    sizes.extend(Some(body.size()).filter(|_| !kept.is_repeat()));
                     true
                 }
                 Err(error) => {

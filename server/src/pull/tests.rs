@@ -259,3 +259,19 @@ fn tentacle_mode_treats_a_node_like_a_stock_site() {
         assert_each_once(&world, step);
     }
 }
+
+#[test]
+fn a_site_that_cannot_delete_is_neither_pulled_for_ever_nor_delivered_twice() {
+    for kind in [Kind::Tidegate, Kind::Stock] {
+        let world = World::new(kind, PullMode::Auto);
+        world.disk.put("win.1.data", b"content");
+        world.disk.never_deletes();
+        for _ in 0..3 {
+            assert!(world.live(alive(), 1), "the visit ends");
+        }
+        assert_eq!(world.contents(), ["content"]);
+        world.disk.put("win.1.data", b"new content");
+        assert!(world.live(alive(), 1));
+        assert_eq!(world.contents(), ["content", "new content"]);
+    }
+}

@@ -25,6 +25,9 @@ const BATCH_FILES: usize = 64;
 const BATCH_BYTES: u64 = 4 * 1024 * 1024;
 const BATCH_TIME: Duration = Duration::from_secs(2);
 
+/// After this many packages the site is listed again: what it deleted meanwhile becomes history.
+pub(super) const NAMES_PER_LISTING: usize = 50_000;
+
 /// The longest pause between two commands: a stock server hangs up after 4 s of silence. Beyond it we say `QUIT`.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
@@ -88,9 +91,8 @@ pub(crate) struct Visit<'a, R> {
     pub(super) stop: &'a Shutdown,
     /// How long a stock site's name must have been listed before it is taken: most senders have written it by then.
     pub(super) settling: Duration,
-    /// Names that were moved, and whose deletion no later reply has proven yet.
-    pub(super) moved: Vec<Name>,
-    /// Names that this visit does not try again.
+    /// Names that this visit has done with, one way or the other. One that is listed again waits for the next visit,
+    /// so that a site that cannot delete keeps nobody busy.
     pub(super) skipped: HashSet<Name>,
 }
 
@@ -102,18 +104,20 @@ impl<R: Remote> Visit<'_, R> {
         let listing = Arc::new(listing.finish());
         self.memory.too_big.retain(|name, since| listing.contains(name) && since.elapsed() < TOO_BIG_MEMORY);
         self.tally.held_back(listing.held_back() + self.memory.too_big.len() as u64);
-        let (site, moved, shown) =
-            (self.site.name.clone(), std::mem::take(&mut self.moved), Arc::clone(&listing));
+        self.skipped.retain(|name| listing.contains(name));
+        let (site, shown) = (self.site.name.clone(), Arc::clone(&listing));
         self.disk(move |pipeline| {
             pipeline.resume(&site)?;
-            if !moved.is_empty() {
-                pipeline.released(&site, &moved)?;
-            }
             // Absence from a listing that was cut off proves nothing.
             if shown.is_complete() { pipeline.listed(&site, |name| shown.contains(name)) } else { Ok(()) }
         })
         .await?;
         Ok(listing)
+    }
+
+    /// The packages of a listing that this visit wants, as the site lists them, at most [`NAMES_PER_LISTING`].
+    pub(super) fn wanted(&self, listing: &Listing) -> Vec<Name> {
+        listing.names().iter().filter(|name| self.wants(name)).take(NAMES_PER_LISTING).cloned().collect()
     }
 
     /// Whether this visit wants a name.

@@ -42,6 +42,7 @@ pub(super) struct Disk {
     /// The site hangs up instead of answering this command, counted over all connections.
     cut_at: Cell<Option<u32>>,
     commands: Cell<u32>,
+    never_deletes: Cell<bool>,
 }
 
 impl Disk {
@@ -59,6 +60,17 @@ impl Disk {
 
     pub(super) fn commands(&self) -> u32 {
         self.commands.get()
+    }
+
+    /// Its directory became read-only.
+    pub(super) fn never_deletes(&self) {
+        self.never_deletes.set(true);
+    }
+
+    fn delete(&self, name: &Name) {
+        if !self.never_deletes.get() {
+            self.files.borrow_mut().remove(name);
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -79,7 +91,7 @@ impl Connection {
     fn command(&mut self) -> Result<(), Fault> {
         assert!(!self.over, "no request on a connection that is over");
         if let Some(name) = self.unproven.take() {
-            self.disk.files.borrow_mut().remove(&name);
+            self.disk.delete(&name);
         }
         self.disk.commands.set(self.disk.commands.get() + 1);
         if self.disk.cut_at.get() == Some(self.disk.commands.get()) {
@@ -124,7 +136,7 @@ impl Remote for Connection {
         if let Some(at) = mishap.cut_after {
             body.write(&content[..at.min(content.len())]).await.unwrap();
             if mishap.deleted {
-                self.disk.files.borrow_mut().remove(name);
+                self.disk.delete(name);
             }
             self.over = true;
             return Err(Fault::Site("cut in a body".into()));
@@ -132,7 +144,7 @@ impl Remote for Connection {
         body.write(&content).await.unwrap();
         match self.kind {
             Kind::Tidegate => self.unproven = Some(name.clone()),
-            Kind::Stock => drop(self.disk.files.borrow_mut().remove(name)),
+            Kind::Stock => self.disk.delete(name),
         }
         if content.len() > announced {
             self.over = true;
@@ -143,7 +155,7 @@ impl Remote for Connection {
 
     async fn quit(&mut self) {
         if let Some(name) = self.unproven.take() {
-            self.disk.files.borrow_mut().remove(&name);
+            self.disk.delete(&name);
         }
         self.over = true;
     }
@@ -203,7 +215,6 @@ impl World {
             tally: &Tally::default(),
             stop: &Shutdown::new(),
             settling: Duration::ZERO,
-            moved: Vec::new(),
             skipped: HashSet::new(),
         };
         visit.pull(self.kind).await
