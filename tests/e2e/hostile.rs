@@ -290,3 +290,31 @@ fn a_thousand_mutations_leave_no_stray_file_and_hear_no_false_ok() {
     }
     healthy(&mut node);
 }
+
+#[test]
+fn silence_at_any_point_ends_a_connection() {
+    let authority = Authority::new();
+    let limits = "[limits]\nhandshake = \"1s\"\nidle = \"1s\"\nbody_rate = 100\nbody_window = \"1s\"\n";
+    let mut node = Node::start(&authority, limits);
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    let beginnings: [&[u8]; 6] = [
+        b"",
+        b"SEND <half",
+        b"SEND <silent.1.data> SIZE 2000\n",
+        b"SEND <silent.2.data> SIZE 2000\nnot all of it",
+        b"\x16",
+        hello,
+    ];
+    std::thread::scope(|scope| {
+        for beginning in beginnings {
+            let address = node.address();
+            scope.spawn(move || {
+                let mut sender = Sender::connect(address).expect("the node listens");
+                sender.say(beginning).expect("the node listens");
+                sender.rest().unwrap_or_else(|error| panic!("no end after {beginning:?}: {error}"));
+            });
+        }
+    });
+    assert!(node.files().is_empty(), "{:?}", node.files());
+    healthy(&mut node);
+}

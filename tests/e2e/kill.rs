@@ -18,7 +18,7 @@ use tidegate_tests::scenarios::each;
 use tidegate_tests::seed::{Seed, runs};
 use tidegate_tests::sender::Sender;
 use tidegate_tests::tap::{From, Fuse, Tap};
-use tidegate_tests::until;
+use tidegate_tests::{files, until};
 
 /// Lanes beside each other: one for each core of a small CI machine.
 const LANES: u64 = 2;
@@ -138,12 +138,12 @@ impl Lane {
         self.central.process().terminate();
         let verdict = self.oracle.judge(&self.central.pipeline.consume());
         assert!(verdict.is_clean(), "in the end: {verdict}");
-        let left: Vec<_> = std::fs::read_dir(self.central.pipeline.directory())
-            .expect("the directory is ours")
-            .map(|entry| entry.expect("readable").path())
-            .filter(|path| path.is_file())
-            .collect();
+        let mut left = files::below(self.central.pipeline.directory());
+        // The mark that ties the staging directory to its ledger stays.
+        left.retain(|path| !path.ends_with(".tidegate/ledger-id"));
         assert!(left.is_empty(), "left in the pipeline's directory: {left:?}");
+        let left = self.node.files();
+        assert!(left.is_empty(), "left on the node: {left:?}");
     }
 }
 

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::certificates::Authority;
 use crate::process::Process;
-use crate::{address, binary, sender, until};
+use crate::{address, binary, files, sender, until};
 
 /// A buffer node.
 #[derive(Debug)]
@@ -81,10 +81,8 @@ impl Node {
 
     /// Every plain file below its storage root, relative, without what a running spool keeps for itself.
     pub fn files(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        collect(&self.storage(), Path::new(""), &mut found);
+        let mut found = files::below(&self.storage());
         found.retain(|path| !path.starts_with("spool/seen") && path != Path::new("spool/lock"));
-        found.sort();
         found
     }
 
@@ -118,17 +116,5 @@ impl Node {
         command.arg("run").arg("--config").arg(self.directory.path().join("node.toml"));
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command
-    }
-}
-
-fn collect(root: &Path, below: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(root.join(below)).expect("the storage is ours") {
-        let entry = entry.expect("readable");
-        let path = below.join(entry.file_name());
-        if entry.file_type().expect("readable").is_dir() {
-            collect(root, &path, found);
-        } else {
-            found.push(path);
-        }
     }
 }

@@ -1,0 +1,63 @@
+//! The data server reads by modification time, and takes that for the time of the data: so both must survive the journey.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, SystemTime};
+
+use tidegate_tests::central::{Central, Site};
+use tidegate_tests::certificates::Authority;
+use tidegate_tests::node::Node;
+use tidegate_tests::sender::send_until_stored;
+use tidegate_tests::until;
+
+#[test]
+fn packages_are_delivered_in_the_order_in_which_the_node_stored_them() {
+    let authority = Authority::new();
+    let node = Node::start(&authority, "");
+    // By name they would come out otherwise.
+    let names: Vec<String> =
+        [7, 3, 9, 1, 8, 2, 6, 4, 5].map(|number| format!("web01.{number}.data")).to_vec();
+    for name in &names {
+        send_until_stored(node.address(), name, name.as_bytes());
+    }
+    let mut central = Central::new(&authority, &[Site::node("site", node.address())], "");
+    central.run();
+    until::holds("everything arrives", || names.iter().all(|name| central.pipeline.holds(name)));
+    // The change time is that of the rename that made a file visible.
+    let visible_since = |name: &String| {
+        let metadata = std::fs::metadata(central.pipeline.directory().join(name)).expect("it has arrived");
+        (metadata.ctime(), metadata.ctime_nsec())
+    };
+    let times: Vec<(i64, i64)> = names.iter().map(visible_since).collect();
+    assert!(times.is_sorted(), "{names:?} became visible at {times:?}");
+}
+
+#[test]
+fn the_modification_time_is_the_time_in_the_name_if_it_can_be() {
+    let authority = Authority::new();
+    let node = Node::start(&authority, "");
+    let start = SystemTime::now();
+    let epoch = |ago: u64| {
+        let time = start - Duration::from_secs(ago);
+        time.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs()
+    };
+    let (hour_ago, year_ago) = (epoch(3_600), epoch(365 * 86_400));
+    let [recent, old, none] =
+        [format!("web01.{hour_ago}.data"), format!("web01.{year_ago}.data"), "web01.77.data".to_owned()];
+    for name in [&recent, &old, &none] {
+        send_until_stored(node.address(), name, name.as_bytes());
+    }
+    let mut central = Central::new(&authority, &[Site::node("site", node.address())], "");
+    central.run();
+    until::holds("everything arrives", || {
+        [&recent, &old, &none].iter().all(|name| central.pipeline.holds(name))
+    });
+    let modified = |name: &str| {
+        let path = central.pipeline.directory().join(name);
+        path.metadata().expect("it has arrived").modified().expect("Linux tells it")
+    };
+    assert_eq!(modified(&recent), SystemTime::UNIX_EPOCH + Duration::from_secs(hour_ago));
+    // A second's grace: file systems and names may cut fractions off.
+    let began = start - Duration::from_secs(1);
+    assert!(modified(&old) >= began, "too old to be true");
+    assert!(modified(&none) >= began, "not a time");
+}
