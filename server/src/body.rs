@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustix::fs::FallocateFlags;
 use sha2::{Digest as _, Sha256};
@@ -131,13 +132,14 @@ impl Arriving {
 }
 
 impl Arrived {
-    /// Writes out what is still in memory. Blocks.
-    pub(crate) fn into_file(self) -> io::Result<StagedFile> {
+    /// Writes out what is still in memory. Blocks. Nothing is durable yet.
+    pub(crate) fn into_file(self, modified: SystemTime) -> io::Result<StagedFile> {
         let staging = self.staging.expect("only a body to be kept is asked for its file");
         let mut file = self.file.map_or_else(|| staging.create(), Ok)?;
         file.file().write_all(&self.buffer)?;
         // Gives back what was reserved and not used.
         file.file().set_len(self.size)?;
+        file.dress(modified)?;
         Ok(file)
     }
 }

@@ -153,15 +153,13 @@ impl Pipeline {
         self.finish(undelivered)
     }
 
-    /// Makes the names of `files` durable, and runs `changes`, which record them, in one transaction.
+    /// Makes `files` durable, and runs `changes`, which record them, in one transaction.
     fn record<T>(
         &self,
         files: &[&StagedFile],
         changes: impl FnOnce(&Batch<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Trouble> {
-        if !files.is_empty() {
-            self.staging.sync().map_err(Trouble::io("cannot fsync the staging directory"))?;
-        }
+        self.staging.sync_files(files).map_err(Trouble::io("cannot make staged files durable"))?;
         self.crash.point("after-recv-staged");
         // From here on the files must outlive every error but a certain "not recorded".
         files.iter().for_each(|file| file.keep(true));

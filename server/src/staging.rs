@@ -6,14 +6,14 @@
 //! - It belongs to one ledger, whose id it carries. A missing staged file means "already delivered" only in the
 //!   right directory: with an unmounted or replaced one, the same absence would be a loss, so the server refuses.
 
-use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::SystemTime;
 
 use tidegate_spool::durable;
@@ -25,6 +25,9 @@ const OWNER: &str = "ledger-id";
 
 /// The end of a staged file's name.
 const ENDING: &str = ".staged";
+
+/// How many files of a batch are fsynced side by side.
+const SYNC_THREADS: usize = 8;
 
 /// Why a staging directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +73,7 @@ pub(crate) struct StagedFile {
     file: File,
     name: String,
     staging: Arc<Staging>,
-    kept: Cell<bool>,
+    kept: AtomicBool,
 }
 
 impl Staging {
@@ -139,7 +142,23 @@ impl Staging {
         let n = self.counter.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{n:08x}{ENDING}", self.start);
         let file = durable::create_new(&self.path(&name))?;
-        Ok(StagedFile { file, name, staging: Arc::clone(self), kept: Cell::new(false) })
+        Ok(StagedFile { file, name, staging: Arc::clone(self), kept: AtomicBool::new(false) })
+    }
+
+    /// Makes the contents of `files` durable, and their names. On ext4 files that are fsynced side by side share
+    /// the journal's commits: a batch takes a third of the time.
+    pub(crate) fn sync_files(&self, files: &[&StagedFile]) -> io::Result<()> {
+        let sync = |files: &[&StagedFile]| files.iter().try_for_each(|file| file.file.sync_all());
+        let share = files.len().div_ceil(SYNC_THREADS).max(1);
+        thread::scope(|threads| {
+            let syncing: Vec<_> =
+                files.chunks(share).map(|files| threads.spawn(move || sync(files))).collect();
+            // All are waited for, whatever the first says.
+            let synced: Vec<_> =
+                syncing.into_iter().map(|thread| thread.join().expect("fsync does not panic")).collect();
+            synced.into_iter().collect::<io::Result<()>>()
+        })?;
+        if files.is_empty() { Ok(()) } else { self.sync() }
     }
 
     /// Makes the names of staged files durable.
@@ -188,26 +207,25 @@ impl StagedFile {
         &mut self.file
     }
 
-    /// Gives the file what the pipeline is to see: modification time, owner, group, mode. Then makes it durable.
-    pub(crate) fn seal(&self, modified: SystemTime) -> io::Result<()> {
+    /// Gives the file what the pipeline is to see: modification time, owner, group, mode.
+    pub(crate) fn dress(&self, modified: SystemTime) -> io::Result<()> {
         let Ownership { user, group, mode } = self.staging.ownership;
         if user.is_some() || group.is_some() {
             fchown(&self.file, user, group)?;
         }
         self.file.set_permissions(Permissions::from_mode(mode))?;
-        durable::set_times(&self.file, modified)?;
-        self.file.sync_all()
+        durable::set_times(&self.file, modified)
     }
 
     /// Whether the file outlives this value: from before the ledger may know it on.
     pub(crate) fn keep(&self, keep: bool) {
-        self.kept.set(keep);
+        self.kept.store(keep, Ordering::Relaxed);
     }
 }
 
 impl Drop for StagedFile {
     fn drop(&mut self) {
-        if !self.kept.get() {
+        if !self.kept.load(Ordering::Relaxed) {
             self.staging.remove(&self.name);
         }
     }

@@ -121,7 +121,7 @@ impl Pipeline {
         }
     }
 
-    /// Finds out what a body is, and makes it durable if it is new.
+    /// Finds out what a body is, and writes it to its file if it is needed.
     fn admit(&self, site: &str, received: Received) -> Result<Admitted, Trouble> {
         let Received { name, body, modified } = received;
         let (digest, size) = (body.digest.clone(), body.size);
@@ -135,7 +135,7 @@ impl Pipeline {
         let what = if !known && held.last().is_some_and(|last| last.digest == digest) {
             What::Same
         } else {
-            let file = body.into_file().map_err(Trouble::io("cannot write a staged file"))?;
+            let file = body.into_file(modified).map_err(Trouble::io("cannot write a staged file"))?;
             if known {
                 tracing::info!(site, package = %name, "delivered before; only deleting it at the site");
                 What::Known(file)
@@ -143,7 +143,6 @@ impl Pipeline {
                 let continues =
                     held.last().map(|last| begins_with(&file.path(), &self.staging.path(&last.staged)));
                 let continues = if continues.transpose()? == Some(true) { held.pop() } else { None };
-                file.seal(modified).map_err(Trouble::io("cannot make a staged file durable"))?;
                 What::New { file, continues }
             }
         };

@@ -83,12 +83,11 @@ impl Pipeline {
         if size == 0 {
             return Ok(None);
         }
-        let file = body.into_file().map_err(Trouble::io("cannot write a staged file"))?;
+        let file = body.into_file(modified).map_err(Trouble::io("cannot write a staged file"))?;
         if !whole && begins_with(&kept.path, &file.path())? {
             return Ok(None);
         }
         let continues = if begins_with(&file.path(), &kept.path)? { kept.package.clone() } else { None };
-        file.seal(modified).map_err(Trouble::io("cannot make a staged file durable"))?;
         Ok(Some(Version { digest, size, file, continues }))
     }
 }
