@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use tidegate_tests::certificates::{Authority, Pair};
+use tidegate_tests::client::Client;
 use tidegate_tests::sender::Sender;
 use tidegate_tests::stock::{INSTALLED_FILTERS, PASTED_FILTERS, Stock, readable, rewrite};
 use tidegate_tests::{address, transcript, until};
@@ -187,4 +188,28 @@ fn four_waits_of_a_second_are_its_patience() {
     let mut silent = TcpStream::connect(stock.address()).expect("it listens");
     // Two waits of a second each here; only the end is asserted, not the moment.
     assert_eq!(std::io::Read::read(&mut silent, &mut [0]).expect("an end, not an error"), 0);
+}
+
+#[test]
+fn the_real_client_finds_in_it_what_it_knows() {
+    let stock = Stock::start(&["-x", "secret", "-i", INSTALLED_FILTERS]);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let write = |name: &str, bytes: &[u8]| {
+        std::fs::write(directory.path().join(name), bytes).expect("the directory is ours");
+    };
+    let client = |arguments: &[&str]| Client::Real.run(directory.path(), None, stock.address(), arguments);
+    write("a.1.data", b"abc");
+    write("b.2.data", b"def");
+    write("c~d.3.data", b"ghi");
+    write("empty.4.data", b"");
+    assert_eq!(client(&["-x", "wrong", "a.1.data"]).code, Some(1));
+    client(&["-x", "secret", "a.1.data", "b.2.data"]).succeeds();
+    client(&["-x", "secret", "a.1.data"]).fails_saying("SEND ERR (file already exists)");
+    client(&["-x", "secret", "c~d.3.data"]).fails_saying("SEND ERR (invalid file name)");
+    client(&["-x", "secret", "empty.4.data"]).fails_saying("SEND ERR (file is too big)");
+    client(&["-x", "secret", "-g", "gone.conf"]).fails_saying("RECV ERR (file does not exist)");
+    std::fs::remove_file(directory.path().join("a.1.data")).expect("it is there");
+    client(&["-x", "secret", "-g", "a.1.data"]).succeeds();
+    assert_eq!(std::fs::read(directory.path().join("a.1.data")).expect("fetched"), b"abc");
+    assert_eq!(stock.files().len(), 2);
 }
