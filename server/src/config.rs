@@ -11,9 +11,7 @@ mod site;
 mod values;
 
 pub(crate) use reader::Problems;
-#[cfg(test)]
-pub(crate) use site::Sync;
-pub(crate) use site::{PullMode, Site};
+pub(crate) use site::{PullMode, Site, SyncKeys};
 
 use std::path::{Path, PathBuf};
 

@@ -80,9 +80,7 @@ impl Attempt<'_> {
     }
 
     async fn pull<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, kind: Kind) -> Outcome {
-        let sync = &self.site.sync;
-        let session = Session::open(stream, sync.password.clone(), sync.timeout, sync.max_size).await;
-        let remote = match session {
+        let remote = match Session::open(stream, kind, &self.site.sync).await {
             Ok(session) => session,
             Err(fault) => return Outcome { kind: None, result: Err(fault) },
         };

@@ -111,7 +111,7 @@ impl Puller {
     /// One turn.
     pub(crate) async fn turn(&mut self) -> Turn {
         let begun = (Instant::now(), self.tally.packages(), self.tally.bytes());
-        let mut failed = 0;
+        let (mut failed, mut fruitless) = (0, 0);
         let mut backoff = Backoff::new(RETRY_PAUSE, RETRY_PAUSE_MAX);
         let turn = loop {
             let before = self.tally.packages();
@@ -127,8 +127,14 @@ impl Puller {
             self.note(outcome.kind, &outcome.result).await;
             let error = match outcome.result {
                 Ok(Ended::Done | Ended::Stopped) => break Turn::Fine,
-                Ok(Ended::Again) if progress => continue,
-                Ok(Ended::Again) => "the connection had to be given up before a package came".to_owned(),
+                Ok(Ended::Again) => {
+                    fruitless = if progress { 0 } else { fruitless + 1 };
+                    // The site answers; what is left of it can wait for the next turn.
+                    if fruitless >= self.site.sync.retries {
+                        break Turn::Fine;
+                    }
+                    continue;
+                }
                 Err(Fault::Here(trouble)) => break Turn::Trouble(trouble),
                 Err(Fault::Site(error)) => error,
             };

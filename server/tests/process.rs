@@ -71,6 +71,22 @@ fn a_site_that_lies_about_sizes_loses_nothing_and_gets_nothing_through() {
 }
 
 #[test]
+fn a_file_that_is_too_big_stays_is_counted_and_holds_nobody_up() {
+    let site = filled();
+    site.put("big.1.data", &[b'x'; 2000]);
+    let server = Server::new(&[("plant-7", site.address)], "max_size = 1000");
+    let output = server.output(&["pull", "--once"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let expected = "plant-7: 3 packages, 4 bytes, ok (1 that cannot be taken stay there)\n";
+    assert_eq!(text(&output.stdout), expected);
+    assert_all_arrived(&server);
+    assert!(site.directory.path().join("big.1.data").exists());
+    let status: serde_json::Value =
+        serde_json::from_slice(&server.output(&["status", "--json"]).stdout).unwrap();
+    assert_eq!(status["sites"][0]["held_back"], 1);
+}
+
+#[test]
 fn a_process_that_dies_at_any_step_loses_and_doubles_nothing() {
     let steps = [
         "after-recv:2",

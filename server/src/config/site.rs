@@ -39,12 +39,12 @@ pub(crate) struct Site {
     pub(crate) port: u16,
     /// `None`: plain Tentacle.
     pub(crate) tls: Option<ClientFiles>,
-    pub(crate) sync: Sync,
+    pub(crate) sync: SyncKeys,
 }
 
 /// What a site inherits from the top of the file unless it says otherwise.
 #[derive(Debug, Clone)]
-pub(crate) struct Sync {
+pub(crate) struct SyncKeys {
     port: u16,
     ca: Option<PathBuf>,
     cert: Option<PathBuf>,
@@ -66,7 +66,7 @@ pub(crate) struct Sync {
     pub(crate) names: NamePattern,
 }
 
-impl Default for Sync {
+impl Default for SyncKeys {
     fn default() -> Self {
         Self {
             port: PORT,
@@ -110,7 +110,7 @@ impl Site {
 
 /// Reads all sites.
 pub(super) fn read(root: &mut Section<'_>, problems: &mut Problems) -> Vec<Site> {
-    let shared = sync(root, Sync::default(), problems);
+    let shared = sync(root, SyncKeys::default(), problems);
     let mut sites = Vec::new();
     if let Some((addresses, place)) = root.take("sync_address", problems, values::list) {
         for text in addresses {
@@ -152,7 +152,7 @@ pub(super) fn read(root: &mut Section<'_>, problems: &mut Problems) -> Vec<Site>
 }
 
 /// Reads a `[[site]]`.
-fn one(section: &mut Section<'_>, place: Place, shared: &Sync, problems: &mut Problems) -> Option<Site> {
+fn one(section: &mut Section<'_>, place: Place, shared: &SyncKeys, problems: &mut Problems) -> Option<Site> {
     let sync = sync(section, shared.clone(), problems);
     let name = section.take("name", problems, name).map(|(name, _)| name);
     let parse = |value: &DeValue<'_>| address::parse(&values::text(value)?);
@@ -196,7 +196,7 @@ fn one(section: &mut Section<'_>, place: Place, shared: &Sync, problems: &mut Pr
 }
 
 /// Reads the keys that stand at the top of the file or in a site.
-fn sync(section: &mut Section<'_>, base: Sync, problems: &mut Problems) -> Sync {
+fn sync(section: &mut Section<'_>, base: SyncKeys, problems: &mut Problems) -> SyncKeys {
     let mut path = |key, base: Option<PathBuf>| {
         let given = section.take(key, problems, values::absolute_path);
         let place = given.as_ref().map(|(_, place)| *place);
@@ -225,7 +225,7 @@ fn sync(section: &mut Section<'_>, base: Sync, problems: &mut Problems) -> Sync 
     };
     const MODES: [(&str, PullMode); 3] =
         [("auto", PullMode::Auto), ("tentacle", PullMode::Tentacle), ("move", PullMode::Move)];
-    Sync {
+    SyncKeys {
         ca,
         cert,
         key,
@@ -262,7 +262,7 @@ fn password(section: &mut Section<'_>, problems: &mut Problems) -> Option<PassDi
     written.or(in_file).map(|(digest, _)| digest)
 }
 
-fn files(sync: &Sync, verify: Verify) -> ClientFiles {
+fn files(sync: &SyncKeys, verify: Verify) -> ClientFiles {
     ClientFiles { ca: sync.ca.clone(), cert: sync.cert.clone(), key: sync.key.clone(), verify }
 }
 

@@ -26,7 +26,7 @@ pub(crate) enum Fetched {
     Whole,
     /// The site has it no more, or does not give it.
     Refused,
-    /// It stays there. The connection is over.
+    /// It stays there. The connection to a stock site is over.
     TooBig(u64),
 }
 

@@ -6,13 +6,15 @@
 use std::time::Duration;
 
 use tidegate_net::{Link, LinkError};
-use tidegate_proto::{Initiator, InitiatorEvent, InitiatorSettings, Name, Packing, PassDigest};
+use tidegate_proto::{Initiator, InitiatorEvent, InitiatorSettings, Name, Packing};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use super::Kind;
 use super::listing::{self, Listing};
 use super::remote::{Fault, Fetched, Remote, Taken};
 use crate::body::Arriving;
+use crate::config::SyncKeys;
 use crate::pipeline::Trouble;
 
 /// The slowest body, on average; a slower one ends the connection.
@@ -25,6 +27,7 @@ const FILTER: &[u8] = b".data";
 #[derive(Debug)]
 pub(crate) struct Session<S> {
     link: Link<S, Initiator>,
+    kind: Kind,
     patience: Duration,
     max_size: u64,
     over: bool,
@@ -32,15 +35,17 @@ pub(crate) struct Session<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Begins a session, with the password if the site wants one.
-    pub(crate) async fn open(
-        stream: S,
-        password: Option<PassDigest>,
-        patience: Duration,
-        max_size: u64,
-    ) -> Result<Self, Fault> {
-        let machine = Initiator::new(InitiatorSettings { password, patience }, Duration::ZERO);
-        let mut session =
-            Self { link: Link::new(stream, machine, patience), patience, max_size, over: false };
+    pub(crate) async fn open(stream: S, kind: Kind, sync: &SyncKeys) -> Result<Self, Fault> {
+        let patience = sync.timeout;
+        let settings = InitiatorSettings { password: sync.password.clone(), patience };
+        let machine = Initiator::new(settings, Duration::ZERO);
+        let mut session = Self {
+            link: Link::new(stream, machine, patience),
+            kind,
+            patience,
+            max_size: sync.max_size,
+            over: false,
+        };
         match session.next().await? {
             InitiatorEvent::Ready => Ok(session),
             event => Err(session.unexpected(&event)),
@@ -152,8 +157,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remote for Session<S> {
             InitiatorEvent::Refused(_) => Ok(Fetched::Refused),
             InitiatorEvent::Size(size) if size > self.max_size => {
                 // Declining has no reply, and a stock server that reads the next command together with it drops
-                // both. Hanging up always works.
-                self.over = true;
+                // both: there only hanging up works.
+                match self.kind {
+                    Kind::Tidegate => {
+                        let now = self.link.now();
+                        self.link.machine().decline(now);
+                    }
+                    Kind::Stock => self.over = true,
+                }
                 Ok(Fetched::TooBig(size))
             }
             InitiatorEvent::Size(size) => self.body(size, body).await.map(|_| Fetched::Whole),

@@ -160,12 +160,9 @@ impl<R: Remote> Visit<'_, R> {
                 Fetched::Whole | Fetched::Refused => {
                     self.skipped.insert(name);
                 }
-                Fetched::TooBig(size) => {
-                    self.leave_too_big(name, size);
-                    break;
-                }
+                Fetched::TooBig(size) => self.leave_too_big(name, size),
             }
-            if self.stop.is_draining() {
+            if self.remote.is_over() || self.stop.is_draining() {
                 break;
             }
         }

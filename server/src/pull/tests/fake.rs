@@ -270,7 +270,7 @@ pub(super) fn name(text: &str) -> Name {
 }
 
 fn site(mode: PullMode) -> Site {
-    let mut sync = crate::config::Sync::default();
+    let mut sync = crate::config::SyncKeys::default();
     sync.mode = mode;
     Site { name: "plant-7".into(), host: "unused".into(), port: 1, tls: None, sync }
 }
