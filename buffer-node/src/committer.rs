@@ -3,6 +3,8 @@
 //! Many senders share one round of fsyncs: the thread takes whatever waits, up to [`BATCH_MAX`], and answers all
 //! of it. While one batch is on its way to the disk the next one gathers, so a lone sender never waits for company.
 //! Sessions wait for their answer without holding a runtime thread; a full queue makes them wait too.
+//!
+//! A spool that stores nothing more, and a crash of the thread, end the node ([`Fatal`]).
 
 use std::io;
 use std::thread::JoinHandle;
@@ -10,6 +12,7 @@ use std::thread::JoinHandle;
 use tidegate_spool::{CommitError, Draft, Lease, Spool, Stored};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::fatal::Fatal;
 use crate::memory::Claim;
 
 /// The most packages in one batch. The rest waits for the next one.
@@ -48,10 +51,12 @@ pub(crate) struct Committer {
 
 impl Committer {
     /// Starts the thread.
-    pub(crate) fn start(spool: Spool) -> io::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(spool: Spool, fatal: Fatal) -> io::Result<(Self, JoinHandle<()>)> {
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
-        let thread =
-            std::thread::Builder::new().name("committer".into()).spawn(move || work(&spool, jobs))?;
+        let thread = std::thread::Builder::new().name("committer".into()).spawn(move || {
+            let _watched = Watched(&fatal);
+            work(&spool, jobs, &fatal);
+        })?;
         Ok((Self { queue }, thread))
     }
 
@@ -70,7 +75,18 @@ impl Committer {
     }
 }
 
-fn work(spool: &Spool, mut jobs: mpsc::Receiver<Job>) {
+/// Declares the crash of the thread that holds it.
+struct Watched<'a>(&'a Fatal);
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.declare("the thread that stores packages has crashed; see the log above");
+        }
+    }
+}
+
+fn work(spool: &Spool, mut jobs: mpsc::Receiver<Job>, fatal: &Fatal) {
     while let Some(first) = jobs.blocking_recv() {
         let mut batch = vec![first];
         while batch.len() < BATCH_MAX
@@ -78,12 +94,23 @@ fn work(spool: &Spool, mut jobs: mpsc::Receiver<Job>) {
         {
             batch.push(job);
         }
-        run(spool, batch);
+        if run(spool, batch) == Disk::Failed
+            && let Some(reason) = spool.usage().poisoned
+        {
+            fatal.declare(format_args!("the spool stores nothing more since a write failed: {reason}"));
+        }
     }
 }
 
+/// Whether the disk did as it was told.
+#[derive(PartialEq, Eq)]
+enum Disk {
+    Fine,
+    Failed,
+}
+
 /// A session that no longer waits for its answer is no error: its answers go nowhere.
-fn run(spool: &Spool, batch: Vec<Job>) {
+fn run(spool: &Spool, batch: Vec<Job>) -> Disk {
     let (mut drafts, mut memory, mut commit_answers) = (Vec::new(), Vec::new(), Vec::new());
     let (mut leases, mut delete_answers) = (Vec::new(), Vec::new());
     for job in batch {
@@ -99,16 +126,45 @@ fn run(spool: &Spool, batch: Vec<Job>) {
             }
         }
     }
+    let mut disk = Disk::Fine;
+    let mut look_at = |error: Option<&CommitError>| {
+        if matches!(error, Some(CommitError::Disk(_) | CommitError::Poisoned { .. })) {
+            disk = Disk::Failed;
+        }
+    };
     if !drafts.is_empty() {
         let results = spool.commit(drafts);
         drop(memory);
         for (answer, result) in commit_answers.into_iter().zip(results) {
+            look_at(result.as_ref().err());
             drop(answer.send(result.map_err(StoreError::from)));
         }
     }
     if !leases.is_empty() {
         for (answer, result) in delete_answers.into_iter().zip(spool.delete(leases)) {
+            look_at(result.as_ref().err());
             drop(answer.send(result));
         }
+    }
+    disk
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_of_the_thread_ends_the_node_and_its_regular_end_does_not() {
+        let fatal = Fatal::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| drop(Watched(&fatal))).join().expect("ends");
+            assert_eq!(fatal.reason(), None);
+            let crash = || {
+                let _watched = Watched(&fatal);
+                panic!("on purpose");
+            };
+            assert!(scope.spawn(crash).join().is_err());
+        });
+        assert!(fatal.reason().is_some_and(|reason| reason.contains("has crashed")));
     }
 }

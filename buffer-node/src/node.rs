@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::committer::Committer;
 use crate::config::Config;
+use crate::fatal::Fatal;
 use crate::filters::Filters;
 use crate::log::Repeats;
 use crate::memory::Budget;
@@ -44,12 +45,15 @@ pub(crate) enum StartError {
 impl Node {
     /// Opens the storage. The spool comes first: its lock keeps a second process away from everything else.
     /// The thread ends once the node and all its sessions are gone.
-    pub(crate) fn open(config: &Config) -> Result<(Self, Recovery, JoinHandle<()>), StartError> {
+    pub(crate) fn open(
+        config: &Config,
+        fatal: Fatal,
+    ) -> Result<(Self, Recovery, JoinHandle<()>), StartError> {
         let (spool, recovery) = Spool::open(config.spool.clone())?;
         let directories = config.filters.directories();
         let shared = Shared::open(&config.directory, &directories, config.overwrite, config.shared)
             .map_err(StartError::Shared)?;
-        let (committer, thread) = Committer::start(spool.clone()).map_err(StartError::Thread)?;
+        let (committer, thread) = Committer::start(spool.clone(), fatal).map_err(StartError::Thread)?;
         let node = Self {
             filters: config.filters.clone(),
             spool,

@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use support::{BINARY, Node, Root};
 
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
@@ -71,6 +71,34 @@ fn a_taken_port_is_a_temporary_failure() {
     let (code, words) = run(&["run", "--config", path(&root.config)]);
     assert_eq!(code, Some(75), "{words}");
     assert!(words.contains("cannot listen"), "{words}");
+}
+
+#[test]
+fn the_port_is_taken_before_the_spool_is_opened() {
+    let node = Node::start("");
+    let text = std::fs::read_to_string(&node.root.config).expect("reads");
+    let config = node.root.path("../again.toml");
+    std::fs::write(&config, text.replace("port = 0", &format!("port = {}", node.address.port())))
+        .expect("writes");
+    let (code, words) = run(&["run", "--config", path(&config)]);
+    assert_eq!(code, Some(75), "{words}");
+    assert!(words.contains("cannot listen") && !words.contains("lock is held"), "{words}");
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_and_said_to_be_too_low() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -Sn 100; ulimit -Hn 300; exec \"$0\" \"$@\"", BINARY]);
+    let node = Root::new("max_connections = 100\n").start_by(shell);
+    node.logs("at most 300 files can be open");
+    let limit = getrlimit_of(node.pid());
+    assert_eq!((limit.current, limit.maximum), (Some(300), Some(300)));
+}
+
+fn getrlimit_of(process: Pid) -> Rlimit {
+    // Setting what the node has just set itself is the portable way to ask.
+    let limit = Rlimit { current: Some(300), maximum: Some(300) };
+    prlimit(Some(process), Resource::Nofile, limit).expect("is ours")
 }
 
 #[test]

@@ -69,7 +69,12 @@ impl Root {
     }
 
     pub(crate) fn start(self) -> Node {
-        let mut child = Command::new(BINARY)
+        self.start_by(Command::new(BINARY))
+    }
+
+    /// Starts the node with a command that hands its arguments to it.
+    pub(crate) fn start_by(self, mut command: Command) -> Node {
+        let mut child = command
             .args(["run", "--config"])
             .arg(&self.config)
             .env_remove("JOURNAL_STREAM")
@@ -124,9 +129,12 @@ impl Node {
         self.log.wait_for(words)
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).expect("signals");
+        kill_process(self.pid(), signal).expect("signals");
     }
 
     pub(crate) fn wait(&mut self) -> ExitStatus {
