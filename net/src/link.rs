@@ -3,10 +3,12 @@
 //! Constraints, before the design:
 //! - An idle link holds no buffer: reads go into the stack of the polling thread, what a machine has not used yet
 //!   waits in a `Vec` that is freed as soon as it is empty and nothing more arrives.
-//! - Output is collected by the machine and written when the link would otherwise wait, so that a reply and the
-//!   body behind it share a write.
+//! - Output is collected by the machine and leaves before the next event is looked for: the owner may take seconds
+//!   for that event (an fsync under load), and a peer that sent a command and its body at once waits no more than
+//!   4 s for the first reply. What the owner says between two calls shares a write.
 //! - A machine that waits for its owner is not fed: nothing is read, so the peer feels the back-pressure.
-//! - Every wait ends: reading at the machine's deadline, writing when the peer takes nothing for a whole timeout.
+//! - Every wait ends: reading at the machine's deadline, writing when the peer takes less than [`TAKEN_PER_SECOND`]
+//!   over a whole timeout. (Taken is what the kernel took: what lies in its buffers is not seen from here.)
 //! - Dropping the future of [`Link::next`] or [`Link::flush`] loses nothing.
 
 use std::future::poll_fn;
@@ -16,6 +18,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tidegate_proto::limits::BODY_RATE;
 use tidegate_proto::{Close, Machine, Time};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -28,6 +31,10 @@ const READ_MAX: usize = 16 * 1024;
 /// A machine whose deadline has passed is called again this much later if it did nothing about it, so that a
 /// deadline that stays in the past cannot spin.
 const NUDGE_PAUSE: Duration = Duration::from_millis(10);
+
+/// The least a peer must take of what it asked for, on average over a write timeout: the least that is asked of a body
+/// that comes. A slower one has stalled, so that nobody holds a connection for a body it reads byte by byte.
+const TAKEN_PER_SECOND: u64 = BODY_RATE.bytes_per_second;
 
 /// How long and how much [`Link::shutdown`] reads, unused, after its own end of output: closing a socket with
 /// unread input would destroy the last reply on its way to the peer. Beyond it the socket is closed anyway.
@@ -58,7 +65,7 @@ pub enum LinkError {
     /// The stream failed.
     #[error("{}", tls::explain(.0))]
     Io(#[source] io::Error),
-    /// The peer took no output for the whole write timeout.
+    /// The peer took no output, or next to none, for the whole write timeout.
     #[error("the peer stopped reading")]
     Stalled,
 }
@@ -103,10 +110,11 @@ where
         self.input.get(self.body..self.used).unwrap_or_default()
     }
 
-    /// The machine's next event. Writes what the machine has to say before it waits.
+    /// The machine's next event. What the machine has to say is written first, and again before a wait.
     pub async fn next(&mut self) -> Result<M::Event, LinkError> {
         self.drop_used();
         loop {
+            self.flush().await?;
             if let Some(event) = self.step()? {
                 return Ok(event);
             }
@@ -118,8 +126,8 @@ where
     /// Writes all output, and waits until the stream has taken it.
     pub async fn flush(&mut self) -> Result<(), LinkError> {
         while !self.machine.output().is_empty() {
-            let patience = self.write_timeout;
-            timeout(patience, poll_fn(|cx| self.poll_write(cx))).await.map_err(|_| LinkError::Stalled)??;
+            let share = timeout(self.write_timeout, self.write_share());
+            share.await.map_err(|_| LinkError::Stalled)??;
         }
         let flushed = timeout(self.write_timeout, self.stream.flush());
         flushed.await.map_err(|_| LinkError::Stalled)?.map_err(LinkError::Io)
@@ -185,15 +193,28 @@ where
         Poll::Ready(Ok(()))
     }
 
-    /// One write that makes progress.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+    /// Writes what the peer has to take within one write timeout, or all there is.
+    async fn write_share(&mut self) -> Result<(), LinkError> {
+        let mut left = u128::from(TAKEN_PER_SECOND) * self.write_timeout.as_millis() / 1000;
+        while !self.machine.output().is_empty() {
+            let written = poll_fn(|cx| self.poll_write(cx)).await?;
+            left = left.saturating_sub(written as u128);
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One write that makes progress, and how much.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, LinkError>> {
         let output = self.machine.output();
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, output)).map_err(LinkError::Io)?;
         if written == 0 {
             return Poll::Ready(Err(LinkError::Io(io::ErrorKind::WriteZero.into())));
         }
         output.drain(..written);
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(written))
     }
 
     /// Forgets what the machine has used, and with it the last event's body.

@@ -182,7 +182,7 @@ impl Machine for Toy {
 }
 
 #[tokio::test]
-async fn events_of_one_read_come_one_by_one_and_their_replies_go_out_together() {
+async fn events_of_one_read_come_one_by_one() {
     let (near, mut far) = duplex(1024);
     let mut link = Link::new(near, Toy::default(), PATIENCE);
     far.write_all(b"one\ntwo\n").await.unwrap();
@@ -190,10 +190,23 @@ async fn events_of_one_read_come_one_by_one_and_their_replies_go_out_together() 
         assert_eq!(link.next().await.unwrap(), ToyEvent::Line);
         assert_eq!(link.chunk(), line);
     }
-    link.flush().await.unwrap();
-    let mut echo = [0; 64];
-    let read = far.read(&mut echo).await.unwrap();
-    assert_eq!(&echo[..read], b"one\ntwo\n");
+}
+
+/// Making a body durable may take longer than the 4 s that a stock client waits for a reply.
+#[tokio::test(start_paused = true)]
+async fn a_reply_does_not_wait_for_what_its_owner_does_next() {
+    let (near, mut far) = duplex(1024);
+    let mut link = Link::new(near, responder(), PATIENCE);
+    far.write_all(b"SEND <a.1.data> SIZE 4\nbodyQUIT\n").await.unwrap();
+    assert!(matches!(link.next().await.unwrap(), ResponderEvent::Offer { .. }));
+    let now = link.now();
+    link.machine().accept(now);
+    assert_eq!(link.next().await.unwrap(), ResponderEvent::Body);
+    assert_eq!(link.next().await.unwrap(), ResponderEvent::BodyEnd);
+    // The final reply is still due.
+    let mut reply = [0; 64];
+    let read = tokio::time::timeout(PATIENCE, far.read(&mut reply)).await.expect("it has left").unwrap();
+    assert_eq!(&reply[..read], b"SEND OK\n");
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,6 +254,30 @@ async fn a_peer_that_takes_no_output_is_given_up() {
     assert!(matches!(stalled, LinkError::Stalled), "{stalled}");
     assert!(link.now() >= PATIENCE);
     flood.abort();
+}
+
+/// A link with 10,000 bytes to write, to a peer that takes so many at once and then waits.
+async fn written_to_a_reader(at_once: usize, pause: Duration) -> Result<(), LinkError> {
+    let (near, mut far) = duplex(at_once);
+    let mut link = Link::new(near, Toy::default(), PATIENCE);
+    let reader = tokio::spawn(async move {
+        let mut taken = vec![0; at_once];
+        loop {
+            tokio::time::sleep(pause).await;
+            far.read_exact(&mut taken).await.unwrap();
+        }
+    });
+    link.machine().output.extend_from_slice(&[b'x'; 10_000]);
+    let written = link.flush().await;
+    reader.abort();
+    written
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_too_slowly_is_given_up_and_one_that_reads_slowly_is_not() {
+    let trickle = written_to_a_reader(1, Duration::from_secs(1)).await;
+    assert!(matches!(trickle, Err(LinkError::Stalled)), "{trickle:?}");
+    written_to_a_reader(1_200, Duration::from_secs(8)).await.unwrap();
 }
 
 #[tokio::test]
