@@ -2,11 +2,12 @@
 //!
 //! A flood must cost little: a connection over a limit is closed unread, its report is counted and given at most once
 //! a second, and when the process runs out of descriptors the listener pauses instead of spinning on the same error.
+//! What was only counted is reported when the second is over, so that the reports add up to the total.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -15,7 +16,7 @@ use std::{io, mem};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 
 /// Connections that the kernel holds until they are accepted; more wait for their SYN to be answered.
 const BACKLOG: i32 = 1024;
@@ -32,7 +33,8 @@ const REPORT_PAUSE: Duration = Duration::from_secs(1);
 pub struct Limits {
     /// All peers together.
     pub total: usize,
-    /// One peer address.
+    /// One peer address; of IPv6 one /64 network, the least that anybody is given, since a host may take any of its
+    /// addresses. A site with more senders than that in one network raises the limit.
     pub per_address: usize,
 }
 
@@ -79,6 +81,8 @@ pub struct Listener {
     turn: usize,
     places: Arc<Mutex<Places>>,
     refusals: Reports,
+    /// The last refused connection, and the limit it met.
+    refused_last: Option<(IpAddr, Limit)>,
     failures: Reports,
     /// Until when nothing is accepted, after a failure.
     pause: Option<Pin<Box<Sleep>>>,
@@ -88,7 +92,7 @@ pub struct Listener {
 #[derive(Debug)]
 pub struct Permit {
     places: Arc<Mutex<Places>>,
-    address: IpAddr,
+    origin: Origin,
 }
 
 impl Listener {
@@ -102,8 +106,9 @@ impl Listener {
         Ok(Self {
             sockets: bound.collect::<io::Result<_>>()?,
             turn: 0,
-            places: Arc::new(Mutex::new(Places { limits, open: 0, by_address: HashMap::new() })),
+            places: Arc::new(Mutex::new(Places { limits, open: 0, by_origin: HashMap::new() })),
             refusals: Reports::default(),
+            refused_last: None,
             failures: Reports::default(),
             pause: None,
         })
@@ -119,6 +124,11 @@ impl Listener {
         lock(&self.places).open
     }
 
+    /// How many connections were refused since the start, reported or not yet.
+    pub fn refused_total(&self) -> u64 {
+        self.refusals.total
+    }
+
     /// The next connection or report. May be dropped and called again without losing a connection.
     pub async fn next(&mut self) -> Arrival {
         loop {
@@ -126,15 +136,27 @@ impl Listener {
                 pause.await;
                 self.pause = None;
             }
-            match poll_fn(|cx| self.poll_accept(cx)).await {
-                Ok((stream, peer)) => {
+            let held_back = self.refusals.held_back();
+            let accept = poll_fn(|cx| self.poll_accept(cx));
+            let accepted = match held_back {
+                Some(until) => timeout_at(until, accept).await.ok(),
+                None => Some(accept.await),
+            };
+            match accepted {
+                None => {
+                    if let Some(report) = self.report() {
+                        return report;
+                    }
+                }
+                Some(Ok((stream, peer))) => {
                     if let Some(arrival) = self.admit(stream, peer) {
                         return arrival;
                     }
                 }
-                Err(error) if concerns_one_peer(&error) => {}
-                Err(error) => {
+                Some(Err(error)) if concerns_one_peer(&error) => {}
+                Some(Err(error)) => {
                     self.pause = Some(Box::pin(sleep(FAILURE_PAUSE)));
+                    self.failures.count();
                     if self.failures.due().is_some() {
                         return Arrival::Failed(error);
                     }
@@ -157,19 +179,47 @@ impl Listener {
     /// Gives the connection a place, or drops it.
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Arrival> {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let taken = lock(&self.places).take(peer.ip());
+        let origin = Origin::of(peer.ip());
+        let taken = lock(&self.places).take(origin);
         if let Err(limit) = taken {
-            return self.refusals.due().map(|count| Arrival::Refused { peer: peer.ip(), limit, count });
+            self.refusals.count();
+            self.refused_last = Some((peer.ip(), limit));
+            return self.report();
         }
-        let permit = Permit { places: Arc::clone(&self.places), address: peer.ip() };
+        let permit = Permit { places: Arc::clone(&self.places), origin };
         // Without it, replies of a few bytes wait for the acknowledgement of the last one.
-        stream.set_nodelay(true).ok().map(|()| Arrival::Accepted { stream, peer, permit })
+        match stream.set_nodelay(true) {
+            Ok(()) => Some(Arrival::Accepted { stream, peer, permit }),
+            Err(error) => {
+                tracing::debug!(%peer, %error, "gone as soon as it was accepted");
+                None
+            }
+        }
+    }
+
+    /// The report of refused connections, if one is due.
+    fn report(&mut self) -> Option<Arrival> {
+        let (peer, limit) = self.refused_last?;
+        self.refusals.due().map(|count| Arrival::Refused { peer, limit, count })
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        lock(&self.places).give_back(self.address);
+        lock(&self.places).give_back(self.origin);
+    }
+}
+
+/// What counts as one peer address: an IPv4 address, or an IPv6 network of 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Origin(IpAddr);
+
+impl Origin {
+    fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            address => address,
+        })
     }
 }
 
@@ -178,26 +228,26 @@ impl Drop for Permit {
 struct Places {
     limits: Limits,
     open: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_origin: HashMap<Origin, usize>,
 }
 
 impl Places {
-    fn take(&mut self, address: IpAddr) -> Result<(), Limit> {
+    fn take(&mut self, origin: Origin) -> Result<(), Limit> {
         if self.open >= self.limits.total {
             return Err(Limit::Total);
         }
-        let held = self.by_address.get(&address).copied().unwrap_or(0);
+        let held = self.by_origin.get(&origin).copied().unwrap_or(0);
         if held >= self.limits.per_address {
             return Err(Limit::PerAddress);
         }
-        self.by_address.insert(address, held + 1);
+        self.by_origin.insert(origin, held + 1);
         self.open += 1;
         Ok(())
     }
 
-    fn give_back(&mut self, address: IpAddr) {
+    fn give_back(&mut self, origin: Origin) {
         self.open -= 1;
-        if let Entry::Occupied(mut held) = self.by_address.entry(address) {
+        if let Entry::Occupied(mut held) = self.by_origin.entry(origin) {
             *held.get_mut() -= 1;
             if *held.get() == 0 {
                 held.remove();
@@ -214,19 +264,33 @@ fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
 /// Counts what happens, and says at most once per [`REPORT_PAUSE`] how often.
 #[derive(Debug, Default)]
 struct Reports {
+    /// When the last report was given.
     last: Option<Instant>,
-    count: u64,
+    /// How often it happened since.
+    unreported: u64,
+    total: u64,
 }
 
 impl Reports {
-    /// Counts one more, and gives the number if it is time for a report.
+    /// It has happened once more.
+    fn count(&mut self) {
+        self.unreported += 1;
+        self.total += 1;
+    }
+
+    /// How often it has happened, if it is time for a report.
     fn due(&mut self) -> Option<u64> {
-        self.count += 1;
-        if self.last.is_some_and(|last| last.elapsed() < REPORT_PAUSE) {
+        let now = Instant::now();
+        if self.unreported == 0 || self.last.is_some_and(|last| now < last + REPORT_PAUSE) {
             return None;
         }
-        self.last = Some(Instant::now());
-        Some(mem::take(&mut self.count))
+        self.last = Some(now);
+        Some(mem::take(&mut self.unreported))
+    }
+
+    /// Until when a report is held back, if there is one.
+    fn held_back(&self) -> Option<Instant> {
+        self.last.filter(|_| self.unreported > 0).map(|last| last + REPORT_PAUSE)
     }
 }
 
@@ -350,22 +414,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_refusals_are_one_report() {
+    async fn many_refusals_are_few_reports_and_none_is_left_out() {
         let mut listener = listen(&["127.0.0.1:0"], Limits { total: 0, per_address: 1 });
         let address = listener.addresses()[0];
-        let _first = TcpStream::connect(address).await.unwrap();
-        assert!(matches!(listener.next().await, Arrival::Refused { limit: Limit::Total, count: 1, .. }));
-        // Within the pause the next ones are closed without a report.
-        listener.refusals.last = Some(Instant::now() + REPORT_PAUSE);
-        let mut others = Vec::new();
-        for _ in 0..3 {
-            others.push(TcpStream::connect(address).await.unwrap());
+        let mut refused = Vec::new();
+        for _ in 0..4 {
+            refused.push(TcpStream::connect(address).await.unwrap());
         }
-        let quiet = timeout(Duration::from_millis(200), listener.next()).await;
-        assert!(quiet.is_err(), "{quiet:?}");
-        listener.refusals.last = None;
-        others.push(TcpStream::connect(address).await.unwrap());
-        assert!(matches!(listener.next().await, Arrival::Refused { count: 4, .. }));
+        let mut counts = Vec::new();
+        while counts.iter().sum::<u64>() < 4 {
+            match listener.next().await {
+                Arrival::Refused { peer, limit: Limit::Total, count } if peer == address.ip() => {
+                    counts.push(count)
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        // The first is reported at once; nobody comes after the last one, and yet it is.
+        assert_eq!(counts[0], 1);
+        assert_eq!((counts.iter().sum::<u64>(), listener.refused_total()), (4, 4));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_address() {
+        let places = |limits| Places { limits, open: 0, by_origin: HashMap::new() };
+        let mut places = places(Limits { total: 100, per_address: 1 });
+        let origin = |text: &str| Origin::of(text.parse().unwrap());
+        places.take(origin("2001:db8:0:7::1")).unwrap();
+        assert_eq!(places.take(origin("2001:db8:0:7:ffff::2")), Err(Limit::PerAddress));
+        places.take(origin("2001:db8:0:8::1")).unwrap();
+        places.take(origin("192.0.2.1")).unwrap();
+        places.take(origin("192.0.2.2")).unwrap();
+        assert_eq!(places.take(origin("::ffff:192.0.2.1")), Err(Limit::PerAddress), "IPv4 as mapped IPv6");
+        places.give_back(origin("2001:db8:0:7::9"));
+        places.take(origin("2001:db8:0:7::2")).unwrap();
     }
 
     #[tokio::test]
