@@ -3,6 +3,10 @@
 //! The peer gets rustls' own error, because it decides the alert that the peer sees (expired, unknown CA, …). The
 //! words for our own log need the certificate, which the error does not hold: they go through a task-local slot from
 //! the verifier to the handshake that runs it.
+//!
+//! Whoever is refused may be an attacker, and chose every word in the certificate. So no remedy asks to trust a
+//! client as it is: to pin it is to let it read and delete all packages, which is said, and is not offered at all for
+//! one that claims an identity nobody has vouched for.
 
 use std::cell::RefCell;
 
@@ -10,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, Error};
 
 use crate::certificate::{Certificate, Moment};
-use crate::identity::{Fingerprint, Identity, IdentityError};
+use crate::identity::{Fingerprint, Identity, IdentityError, Role};
 
 tokio::task_local! {
     /// The last refusal in this handshake.
@@ -80,12 +84,12 @@ fn words(subject: Subject, der: &CertificateDer<'_>, refusal: &Refusal) -> Strin
 /// The reason and the remedy.
 fn check_failed(subject: Subject, certificate: &Certificate, refusal: &Refusal) -> (String, String) {
     let reissue = reissue(subject, certificate);
-    let or_pin = format!("{reissue}, or pin its fingerprint {} at this end", certificate.fingerprint);
+    let or_pin = or_pin(subject, certificate, &reissue);
     match refusal {
         Refusal::NotPinned => (
             "its fingerprint is not one of the pinned, and this end has no authority to verify it with"
                 .to_owned(),
-            format!("pin {} at this end, or configure the authority (CA file)", certificate.fingerprint),
+            format!("configure your authority at this end (CA file); {or_pin}"),
         ),
         Refusal::OtherThanPinned(pin) => (
             format!("it is not the pinned certificate {pin}"),
@@ -106,9 +110,30 @@ fn check_failed(subject: Subject, certificate: &Certificate, refusal: &Refusal) 
         Refusal::OtherNode { expected, found: None } => {
             (format!("it carries no tidegate: identity, and {expected} was expected"), or_pin)
         }
+        Refusal::Check(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            unknown_issuer(subject, certificate, or_pin)
+        }
         Refusal::Check(Error::InvalidCertificate(error)) => invalid(error, certificate, reissue, or_pin),
         Refusal::Check(error) => (error.to_string(), or_pin),
     }
+}
+
+fn unknown_issuer(subject: Subject, certificate: &Certificate, or_pin: String) -> (String, String) {
+    if certificate.self_issued {
+        return ("it is self-signed, and not in the CA file of this end".to_owned(), or_pin);
+    }
+    let reason = format!(
+        "no authority in the CA file of this end signed it; its issuer calls itself {}",
+        certificate.issuer
+    );
+    let remedy = match subject {
+        Subject::Client => "",
+        Subject::Server => {
+            "if that authority is yours, put its CA certificate into this end's CA file (a missing intermediate \
+             belongs into the peer's certificate file), or "
+        }
+    };
+    (reason, format!("{remedy}{or_pin}"))
 }
 
 fn invalid(
@@ -130,19 +155,6 @@ fn invalid(
         E::NotValidYet | E::NotValidYetContext { .. } => (
             format!("it is not valid before {} (this clock says {now})", certificate.not_before),
             format!("set the clock that is wrong, or {reissue}"),
-        ),
-        E::UnknownIssuer if certificate.self_issued => {
-            ("it is self-signed, and not in the CA file of this end".to_owned(), or_pin)
-        }
-        E::UnknownIssuer => (
-            format!(
-                "no authority in the CA file of this end signed it; its issuer calls itself {}",
-                certificate.issuer
-            ),
-            format!(
-                "put the CA certificate of that issuer into this end's CA file (a missing intermediate belongs into \
-                 the peer's certificate file), or {or_pin}"
-            ),
         ),
         E::NotValidForName => (wrong_name(None, certificate), reissue),
         E::NotValidForNameContext { expected, .. } => {
@@ -193,13 +205,36 @@ fn purposes(certificate: &Certificate) -> &'static str {
     }
 }
 
-/// The command that makes a good certificate for that peer.
+/// The command that makes a good certificate for that peer. A role that cannot stand at that end is not repeated.
 fn reissue(subject: Subject, certificate: &Certificate) -> String {
-    let whom = match (subject, &certificate.identity) {
-        (Subject::Client, Ok(Some(identity))) => format!("{} {}", identity.role(), identity.name()),
-        (Subject::Client, _) => "server NAME (a puller) or agent NAME (a sender)".to_owned(),
-        (Subject::Server, Ok(Some(identity))) => format!("node {} --dns HOST --ip ADDRESS", identity.name()),
-        (Subject::Server, _) => "node NAME --dns HOST --ip ADDRESS".to_owned(),
-    };
-    format!("issue the peer a new one with: tidegate-certs issue {whom}")
+    let identity = certificate.identity.as_ref().ok().and_then(Option::as_ref);
+    match (subject, identity.map(|identity| (identity.role(), identity.name()))) {
+        (Subject::Client, Some((role @ (Role::Server | Role::Agent), name))) => {
+            format!("if you know this peer, issue it a new one with: tidegate-certs issue {role} {name}")
+        }
+        (Subject::Client, _) => {
+            "if you know this peer, issue it a new one with: tidegate-certs issue server NAME (a \
+             puller) or agent NAME (a sender)"
+                .to_owned()
+        }
+        (Subject::Server, identity) => {
+            let name = identity.filter(|(role, _)| *role == Role::Node).map_or("NAME", |(_, name)| name);
+            format!("issue the peer a new one with: tidegate-certs issue node {name} --dns HOST --ip ADDRESS")
+        }
+    }
+}
+
+/// What else helps, where something does: to pin the certificate.
+fn or_pin(subject: Subject, certificate: &Certificate, reissue: &str) -> String {
+    let fingerprint = certificate.fingerprint;
+    match (subject, &certificate.identity) {
+        (Subject::Server, _) => format!(
+            "{reissue}, or pin its fingerprint {fingerprint} at this end, once compared with the site's own"
+        ),
+        (Subject::Client, Ok(None)) => format!(
+            "{reissue}; only if it is the puller of this site and cannot have another one, pin its fingerprint \
+             {fingerprint} at this end: that grants its holder the right to read and delete all packages"
+        ),
+        (Subject::Client, _) => format!("{reissue}; else leave it refused, nobody vouches for its identity"),
+    }
 }

@@ -82,6 +82,15 @@ fn says(text: &Result<Peer, String>, parts: &[&str]) {
     }
 }
 
+/// The words an attacker's attempt leaves in the log must not lead anybody to let him in.
+#[track_caller]
+fn invites_nobody(text: &Result<Peer, String>) {
+    let text = text.as_ref().expect_err("the handshake had to fail");
+    for word in ["pin its", "pin this", "into this end's CA file"] {
+        assert!(!text.contains(word), "{word:?} invites: {text}");
+    }
+}
+
 #[tokio::test]
 async fn both_ends_know_each_other() {
     let pki = Pki::new();
@@ -135,6 +144,7 @@ async fn a_client_of_another_authority_is_refused_even_where_none_is_required() 
             &listened,
             &["tidegate:server/central-1", "tidegate-certs issue server central-1", &fingerprint],
         );
+        invites_nobody(&listened);
         says(&dialled, &["does not trust the authority that signed", "unknownca"]);
     }
 }
@@ -212,6 +222,7 @@ async fn only_a_node_may_listen() {
         for verify in [by_address(), Verify::Pinned(other.fingerprint())] {
             let (_, dialled) =
                 shake(&listening(&other, &pki), &dialling(Some(&pki.server()), &pki, verify)).await;
+            says(&dialled, &["tidegate-certs issue node NAME --dns HOST"]);
             says(&dialled, &[&format!("the certificate of tidegate:{role}/x"), "only a node may be dialled"]);
         }
     }
@@ -223,6 +234,8 @@ async fn a_client_with_the_purpose_of_a_server_is_refused() {
     let (listened, dialled) =
         shake(&listening(&pki.node(), &pki), &dialling(Some(&pki.node()), &pki, by_address())).await;
     says(&listened, &["extended key usage", "listening (serverAuth) only"]);
+    // Another certificate of a node would be refused again.
+    says(&listened, &["tidegate-certs issue server NAME"]);
     says(&dialled, &["refused our client certificate"]);
 }
 
@@ -276,6 +289,7 @@ async fn a_version_1_certificate_works_only_if_pinned() {
     let trusting = ServerFiles { ca: Some(old.cert.clone()), ..listening(&node, &pki) };
     let (listened, _) = shake(&trusting, &client).await;
     says(&listened, &["X.509 v1", "can only be pinned", &old.fingerprint().to_string()]);
+    says(&listened, &["that grants its holder the right to read and delete all packages"]);
 
     let pinning = ServerFiles { pinned: vec![old.fingerprint()], ..listening(&node, &pki) };
     let (listened, dialled) = shake(&pinning, &client).await;
@@ -357,6 +371,23 @@ async fn a_pin_is_no_password_the_key_has_to_be_there() {
         shake_with(tls::server_config(&pinning).unwrap(), Arc::new(client), &pinning.pinned).await;
     says(&listened, &["did not prove that it holds the key"]);
     says(&dialled, &["refused our client certificate"]);
+}
+
+/// Where only pins count, too: a certificate that claims to be a server's, and one that claims nothing.
+#[tokio::test]
+async fn where_only_pins_count_a_stranger_is_not_offered_one_for_its_claim() {
+    let pki = Pki::new();
+    let (node, known, nameless) = (pki.node(), pki.version_1(), pki.issue("nameless", 1, |_| {}));
+    let claiming = pki.issue("claiming", 1, |params| name(params, "tidegate:server/central-1"));
+    let pinning = ServerFiles { ca: None, pinned: vec![known.fingerprint()], ..listening(&node, &pki) };
+    let (listened, _) = shake(&pinning, &dialling(Some(&claiming), &pki, by_address())).await;
+    says(&listened, &["not one of the pinned", "nobody vouches for its identity"]);
+    invites_nobody(&listened);
+    let (listened, _) = shake(&pinning, &dialling(Some(&nameless), &pki, by_address())).await;
+    says(
+        &listened,
+        &["not one of the pinned", "the right to read and delete", &nameless.fingerprint().to_string()],
+    );
 }
 
 #[tokio::test]
