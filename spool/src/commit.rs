@@ -4,7 +4,7 @@
 //! once, and only then say so. Nothing of a batch counts when one of its fsyncs fails. A repeat is answered by what
 //! is durable already, or together with its first copy in the same batch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::clock::{Millis, system_time};
@@ -14,12 +14,13 @@ use crate::id::{COUNTER_BITS, Id};
 use crate::index::Package;
 use crate::names;
 use crate::parallel::{self, lock};
-use crate::seen;
+use crate::seen::{self, Key};
 use crate::store::{Spool, State, Store};
 
-/// Names a package may get. All are looked at for a repeat, even behind a free one, whose holder may be gone since.
-/// When other packages have them all, [`CommitError::NoFreeName`]: by chance that does not happen.
-const CANDIDATES: usize = 8;
+/// Names that are tried for a package. When all are taken, [`CommitError::NoFreeName`]: since the first one tried is
+/// that after the newest copy's, that happens when [`names::COPIES`] equal packages are stored, or when by an
+/// unlikely chance the long rows of two packages meet.
+const CANDIDATES: usize = 64;
 
 /// What became of a committed package.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub enum Stored {
         /// As it stands in the spool.
         package: Package,
     },
-    /// The same name and bytes are durable already, or were deleted a short while ago.
+    /// The same name and bytes are durable already, or were deleted a while ago ([`crate::Duplicates`]).
     Repeat,
 }
 
@@ -89,8 +90,9 @@ impl Store {
         let mut state = lock(&self.state);
         state.seen.prune(now);
         let mut pending: Vec<Pending> = Vec::new();
-        // Listed names given to packages of this batch, and their positions in `pending`.
-        let mut given: HashMap<Arc<[u8]>, usize> = HashMap::new();
+        // Positions in `pending` by what was sent. Equal ones of a batch arrive at the same moment: repeats.
+        let mut firsts: HashMap<Key, usize> = HashMap::new();
+        let mut given: HashSet<Arc<[u8]>> = HashSet::new();
         let mut fate = |draft: Draft, name: Vec<u8>| {
             if !names::valid(&name) {
                 return Fate::Refused(CommitError::InvalidName);
@@ -99,22 +101,25 @@ impl Store {
             if let Err(error) = draft.check_complete() {
                 return Fate::Refused(error.into());
             }
-            let holder = |listed: &[u8]| match given.get(listed) {
-                Some(&position) => {
-                    let package: &Package = &pending[position].package;
-                    Some((package.digest, package.size, Fate::RepeatOf(position)))
-                }
-                None => state.index.holder(listed).map(|(digest, size)| (digest, size, Fate::Repeat)),
-            };
             let (digest, size) = (draft.digest(), draft.written());
-            let listed_name = match listed_name(&name, digest, size, &state, holder, now) {
-                Ok(listed_name) => Arc::<[u8]>::from(listed_name),
-                Err(fate) => return fate,
+            let key = seen::key(&name, digest, size);
+            if let Some(&position) = firsts.get(&key) {
+                return Fate::RepeatOf(position);
+            }
+            if state.repeats(key, &name, digest, size, now) {
+                return Fate::Repeat;
+            }
+            let first_step = state.index.copies(key).map_or(0, |copies| copies.next_step);
+            let mut candidates = names::candidates(&name, digest, first_step).take(CANDIDATES);
+            let taken = |listed: &[u8]| given.contains(listed) || state.index.holds(listed);
+            let Some(listed_name) = candidates.find(|listed| !taken(listed)).map(Arc::<[u8]>::from) else {
+                return Fate::Refused(CommitError::NoFreeName);
             };
             let id = Id { run: self.run, counter: *next_number };
             debug_assert!(id.counter >> COUNTER_BITS == 0, "a run's numbers last for decades");
             *next_number += 1;
-            given.insert(Arc::clone(&listed_name), pending.len());
+            firsts.insert(key, pending.len());
+            given.insert(Arc::clone(&listed_name));
             let package = Package { id, digest, size, arrival: system_time(now), listed_name };
             pending.push(Pending { draft, package, result: Ok(()) });
             Fate::New(pending.len() - 1)
@@ -159,28 +164,12 @@ impl Store {
     }
 }
 
-/// The name a new package gets, or else its fate. `holder` gives digest and size of a name's present holder, and
-/// the fate of its repeats.
-fn listed_name(
-    name: &[u8],
-    digest: u64,
-    size: u64,
-    state: &State,
-    holder: impl Fn(&[u8]) -> Option<(u64, u64, Fate)>,
-    now: Millis,
-) -> Result<Vec<u8>, Fate> {
-    let mut free = None;
-    for candidate in names::candidates(name, digest).take(CANDIDATES) {
-        if state.seen.repeats(seen::key(&candidate, digest, size), name, now) {
-            return Err(Fate::Repeat);
-        }
-        match holder(&candidate) {
-            Some((held_digest, held_size, repeat)) if (held_digest, held_size) == (digest, size) => {
-                return Err(repeat);
-            }
-            Some(_) => {}
-            None => free = free.or(Some(candidate)),
-        }
+impl State {
+    /// Whether the same name and bytes are stored, or were, as far as that counts.
+    fn repeats(&self, key: Key, name: &[u8], digest: u64, size: u64, now: Millis) -> bool {
+        let original = self.index.original(name, digest, size);
+        let newest_copy = self.index.copies(key).map(|copies| copies.newest);
+        let stored = |arrival| self.seen.repeats_stored(arrival, name, now);
+        self.seen.repeats(key, name, now) || original.is_some_and(stored) || newest_copy.is_some_and(stored)
     }
-    free.ok_or(Fate::Refused(CommitError::NoFreeName))
 }

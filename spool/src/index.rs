@@ -1,14 +1,18 @@
 //! What is in `ready/`, in memory: by listed name.
 //!
-//! A backlog may be a million packages, so an entry is small: at most 128 bytes over its name. The order of arrival
-//! is kept in each entry and sorted out when a listing asks for it, instead of in a second structure.
+//! A backlog may be a million packages, so an entry is small: at most 128 bytes over its name, and 64 more when that
+//! name is a made one. The order of arrival is kept in each entry and sorted out when a listing asks for it, instead
+//! of in a second structure.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::clock::{Millis, system_time};
+use crate::copies::{Copies, Group};
 use crate::id::{COUNTER_BITS, Id};
+use crate::names;
+use crate::seen::{self, Key};
 
 /// One stored package.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +44,7 @@ pub(crate) struct Index {
     /// Runs that packages have, in order.
     runs: Vec<u64>,
     entries: HashMap<Arc<[u8]>, Entry>,
+    copies: Copies,
     leased: HashSet<Id>,
     bytes: u64,
     /// Order and arrival of the oldest entry; `None` when it is not known.
@@ -57,6 +62,9 @@ impl Index {
             self.oldest = Some((order, arrival));
         }
         self.bytes += size;
+        if let Some((sent, step)) = names::made_from(&name, digest) {
+            self.copies.insert(seen::key(&sent, digest, size), step, arrival);
+        }
         let before = self.entries.insert(name, Entry { order, digest, size, arrival });
         debug_assert!(before.is_none(), "a listed name is given to one package");
     }
@@ -74,9 +82,19 @@ impl Index {
         })
     }
 
-    /// Digest and size of the package that has this name.
-    pub(crate) fn holder(&self, name: &[u8]) -> Option<(u64, u64)> {
-        self.entries.get(name).map(|entry| (entry.digest, entry.size))
+    pub(crate) fn holds(&self, name: &[u8]) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// Arrival of the package listed as `name`, if it was sent so and is the same.
+    pub(crate) fn original(&self, name: &[u8], digest: u64, size: u64) -> Option<Millis> {
+        let entry = self.entries.get(name).filter(|entry| (entry.digest, entry.size) == (digest, size))?;
+        names::made_from(name, digest).is_none().then_some(entry.arrival)
+    }
+
+    /// The packages with made names that were sent with this name and these bytes.
+    pub(crate) fn copies(&self, key: Key) -> Option<Group> {
+        self.copies.get(key)
     }
 
     /// Claims a package, unless it is claimed.
@@ -94,6 +112,9 @@ impl Index {
         self.leased.remove(&package.id);
         if let Some(entry) = self.entries.remove(&package.listed_name) {
             self.bytes -= entry.size;
+            if let Some((sent, _)) = names::made_from(&package.listed_name, entry.digest) {
+                self.copies.remove(seen::key(&sent, entry.digest, entry.size));
+            }
             if self.oldest.is_some_and(|(order, _)| order == entry.order) {
                 self.oldest = None;
             }
@@ -168,6 +189,19 @@ mod tests {
         remove(&mut index, b"b");
         remove(&mut index, b"c");
         assert_eq!((index.oldest(), index.bytes()), (None, 0));
+    }
+
+    #[test]
+    fn made_names_are_found_by_what_was_sent_until_they_go() {
+        let mut index = Index::default();
+        let key = seen::key(b"a", 1, 10);
+        insert(&mut index, 7, 3, b"a");
+        assert_eq!((index.original(b"a", 1, 10), index.copies(key)), (Some(703), None));
+        insert(&mut index, 7, 4, b"a.000000001");
+        assert_eq!(index.copies(key).map(|group| (group.newest, group.next_step)), Some((704, 1)));
+        assert_eq!(index.original(b"a.000000001", 1, 10), None, "it was sent as `a`");
+        remove(&mut index, b"a.000000001");
+        assert_eq!(index.copies(key), None);
     }
 
     #[test]

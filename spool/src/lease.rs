@@ -57,11 +57,11 @@ impl Store {
         let mut log = lock(&self.deletions);
         self.check_poison()?;
         let now = self.clock.now();
-        let record = |package: &&Package| Record {
-            id: package.id,
-            key: seen::key(&package.listed_name, package.digest, package.size),
-            time: now,
-            timed: names::timed(&package.listed_name),
+        // By the name sent: one look finds it, whatever names other copies have by now.
+        let record = |package: &&Package| {
+            let sent = names::sent(&package.listed_name, package.digest);
+            let key = seen::key(&sent, package.digest, package.size);
+            Record { id: package.id, key, time: now, timed: names::timed(&sent) }
         };
         let records: Vec<Record> = packages.iter().map(record).collect();
         log.append(&records)?;

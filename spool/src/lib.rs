@@ -5,8 +5,9 @@
 //!
 //! - A package whose commit gave [`Stored::New`] is there, whole, after any crash or power cut, until its deletion.
 //! - An upload that was not committed is never visible, not even in part.
-//! - The same name with the same bytes is one package, also for a while after its deletion ([`Duplicates`]).
-//! - The same name with other bytes is a second package under a listed name of its own (module `names`).
+//! - The same name with the same bytes is one package while it is there and for a while after its deletion; a name
+//!   without a time is new sooner, also while it is there ([`Duplicates`]).
+//! - Another package of the same name gets a listed name of its own (module `names`).
 //!
 //! State is the directory: `tmp/` while written, `ready/` when durable, then gone, or `corrupt/` for what does not
 //! belong here; `seen/` is the record of deletions, `lock` keeps a second process out. An operator can read all of
@@ -19,6 +20,7 @@ pub mod durable;
 
 mod clock;
 mod commit;
+mod copies;
 mod draft;
 mod error;
 mod fs;

@@ -4,12 +4,23 @@
 //! data server behind us takes what stands before it (`^(.*)[\._]\d+\.data$`) for the agent, so a name is only ever
 //! made unique *inside* the number. A name without a number gets `.<digits>` at its very end: behind the
 //! extension, because `notes.data` must not turn into a file that looks like a data file of an agent `notes`.
+//!
+//! The digits that make a name unique come from the package's digest, so that name and digest together lead back to
+//! the name sent ([`made_from`]): the directory needs no second record of it.
+
+use std::borrow::Cow;
 
 /// Longest name a sender may give, in bytes. Longer ones are refused.
 pub(crate) const NAME_MAX: usize = 200;
 /// Longest name a package is listed by: room to make the longest name unique. With 44 bytes of number and digest
 /// before it, it just fits the 255 bytes of a file name.
 pub(crate) const LISTED_NAME_MAX: usize = NAME_MAX + 10;
+/// Equal packages that can be told apart by a made name, beside the one listed by its own: six weeks of one every
+/// quarter of an hour. Their names form a ring, so it limits what is stored at a time only. Beyond it the sender is
+/// refused ([`crate::CommitError::NoFreeName`]), never taken for a repeat. Tests get there sooner.
+pub(crate) const COPIES: u32 = if cfg!(test) { 128 } else { 4_096 };
+/// Bytes that make a name unique.
+const EXTRA: usize = LISTED_NAME_MAX - NAME_MAX;
 /// Numbers of at least this many digits are times, so that a repeat is the same package sent again. Shorter ones
 /// are used again and again by some senders.
 const TIME_DIGITS: usize = 9;
@@ -33,21 +44,44 @@ pub(crate) fn timed(name: &[u8]) -> bool {
     number(name).is_some_and(|digits| digits.len() >= TIME_DIGITS)
 }
 
-/// The listed names that a package may have got, in the order they are tried: its own, then unique ones made
-/// from its digest, so that a second copy of it leads to the same names after any restart.
-pub(crate) fn candidates(name: &[u8], digest: u64) -> impl Iterator<Item = Vec<u8>> + '_ {
-    std::iter::once(name.to_vec()).chain((0..).map(move |step| unique(name, digest.wrapping_add(step))))
+/// The listed names that a package may get, in the order they are tried: its own, then those made from its digest,
+/// from `first_step` on around the ring. A name that looks made already is not used as it is: it would lead back to
+/// another one.
+pub(crate) fn candidates(name: &[u8], digest: u64, first_step: u32) -> impl Iterator<Item = Vec<u8>> + '_ {
+    let own = made_from(name, digest).is_none().then(|| name.to_vec());
+    let made = (0..COPIES).map(move |probe| made(name, digest, (first_step + probe) % COPIES));
+    own.into_iter().chain(made)
 }
 
-fn unique(name: &[u8], seed: u64) -> Vec<u8> {
+/// The name that was sent of a package listed as `listed`.
+pub(crate) fn sent(listed: &[u8], digest: u64) -> Cow<'_, [u8]> {
+    made_from(listed, digest).map_or(Cow::Borrowed(listed), |(sent, _)| Cow::Owned(sent))
+}
+
+fn made(name: &[u8], digest: u64, step: u32) -> Vec<u8> {
+    let extra = |modulus: u64| (digest % modulus + u64::from(step)) % modulus;
     match number(name) {
         Some(digits) => {
-            let extra = format!("{:010}", seed % 10_000_000_000);
+            let extra = format!("{:010}", extra(10_000_000_000));
             [&name[..digits.end], extra.as_bytes(), &name[digits.end..]].concat()
         }
         // One digit fewer: with the dot it is the same ten bytes.
-        None => [name, format!(".{:09}", seed % 1_000_000_000).as_bytes()].concat(),
+        None => [name, format!(".{:09}", extra(1_000_000_000)).as_bytes()].concat(),
     }
+}
+
+/// The name and step that [`made`] a listed name, if it did.
+pub(crate) fn made_from(listed: &[u8], digest: u64) -> Option<(Vec<u8>, u32)> {
+    let in_number = number(listed).map(|digits| digits.end);
+    [in_number, Some(listed.len())].into_iter().flatten().find_map(|end| {
+        let start = end.checked_sub(EXTRA)?;
+        let digits = listed[start..end].strip_prefix(b".").unwrap_or(&listed[start..end]);
+        let extra: u64 = str::from_utf8(digits).ok()?.parse().ok()?;
+        let modulus = 10_u64.pow(digits.len() as u32);
+        let step = u32::try_from((extra + modulus - digest % modulus) % modulus).ok()?;
+        let sent = [&listed[..start], &listed[end..]].concat();
+        (step < COPIES && made(&sent, digest, step) == listed).then_some((sent, step))
+    })
 }
 
 /// Where the number stands.
@@ -64,7 +98,7 @@ mod tests {
     use super::*;
 
     fn second(name: &str, digest: u64) -> String {
-        String::from_utf8(candidates(name.as_bytes(), digest).nth(1).unwrap()).unwrap()
+        String::from_utf8(candidates(name.as_bytes(), digest, 0).nth(1).unwrap()).unwrap()
     }
 
     #[test]
@@ -84,10 +118,27 @@ mod tests {
 
     #[test]
     fn while_a_unique_name_is_taken_the_next_number_follows() {
-        let names: Vec<_> = candidates(b"w.1.data", u64::MAX).take(3).collect();
+        let names: Vec<_> = candidates(b"w.1.data", 9_999_999_999, 0).take(3).collect();
         assert_eq!(names[0], b"w.1.data");
-        assert_eq!(names[1], b"w.13709551615.data");
+        assert_eq!(names[1], b"w.19999999999.data");
         assert_eq!(names[2], b"w.10000000000.data");
+    }
+
+    #[test]
+    fn made_names_form_a_ring() {
+        let from = |step| candidates(b"notes", 7, step).skip(1).collect::<Vec<_>>();
+        let (mut first, later) = (from(0), from(COPIES - 1));
+        assert_eq!((first.len(), &later[0][..]), (COPIES as usize, b"notes.000000134".as_slice()));
+        first.rotate_right(1);
+        assert_eq!(later, first);
+    }
+
+    /// Somebody sends under the name that he saw in a listing.
+    #[test]
+    fn a_name_that_looks_made_is_not_used_as_it_is() {
+        let listed = second("host.0.data", 7);
+        assert_eq!(candidates(listed.as_bytes(), 7, 0).next().unwrap(), b"host.000000000070000000007.data");
+        assert_eq!(candidates(listed.as_bytes(), 8, 0).next().unwrap(), listed.as_bytes(), "of other bytes");
     }
 
     #[test]
@@ -116,8 +167,9 @@ mod tests {
             name in "[a-c0-9._-]{0,195}([._][0-9]{0,3})?(\\.data)?", digest: u64,
         ) {
             prop_assume!(valid(name.as_bytes()));
-            let names: Vec<_> = candidates(name.as_bytes(), digest).take(4).collect();
+            let names: Vec<_> = candidates(name.as_bytes(), digest, 0).take(4).collect();
             for candidate in &names {
+                prop_assert_eq!(&*sent(candidate, digest), name.as_bytes());
                 prop_assert!(valid_listed(candidate));
                 prop_assert_eq!(agent(candidate), agent(name.as_bytes()));
                 prop_assert_eq!(names.iter().filter(|other| *other == candidate).count(), 1);

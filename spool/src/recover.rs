@@ -199,7 +199,7 @@ fn make_durable(
     let mut index = Index::default();
     for package in packages {
         package.synced.context("fsync", &package.path)?;
-        if index.holder(&package.listed_name).is_none() {
+        if !index.holds(&package.listed_name) {
             index.insert(package.id, package.digest, package.size, package.arrival, package.listed_name);
         } else if let Some(name) = package.path.file_name() {
             // The spool never gives a name twice: somebody copied it here.

@@ -1,9 +1,9 @@
-//! Which deleted packages are remembered, so that a repeat of one is recognised.
+//! Which deleted packages are remembered, so that a repeat of one is recognised; and for how long one is.
 //!
 //! A sender that lost our final answer sends the same file again, and it may be pulled and deleted before that. So
 //! name and bytes of a deleted package are remembered: long when the name carries a time, since only a repeat has
 //! that name again; briefly otherwise, since some senders give all their files one name and may well report the
-//! same bytes an hour later.
+//! same bytes an hour later. So with such a name a package is soon a new one even while the last is not yet pulled.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -13,16 +13,18 @@ use sha2::{Digest, Sha256};
 use crate::clock::{Millis, millis_of};
 use crate::names;
 
-/// A deletion may seem to lie this far ahead, after the clock was set back a little. One further ahead was written
-/// under a wrong clock: it is not believed, because it could swallow packages for as long as the clock was wrong.
+/// A deletion or an arrival may seem to lie this far ahead, after the clock was set back a little. One further ahead
+/// was written under a wrong clock: it is not believed, because it could swallow packages for as long as the clock
+/// was wrong.
 const CLOCK_TOLERANCE: Millis = 60 * 60 * 1000;
 
-/// How long a repeat of a deleted package is recognised.
+/// How long a repeat of a package is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Duplicates {
-    /// For names whose number is a time: nine digits or more.
+    /// For names whose number is a time (nine digits or more), after the deletion. While it is stored: always.
     pub timed: Duration,
-    /// For all other names.
+    /// For all other names, after the newest arrival or deletion of an equal package. What comes later is a new one,
+    /// also while older ones are stored: a sender may report the same all day while nobody pulls.
     pub other: Duration,
     /// Most deleted packages remembered; beyond it the oldest is forgotten.
     pub max_entries: usize,
@@ -44,14 +46,14 @@ impl Duplicates {
     }
 }
 
-/// Stands for listed name, digest and size of a package.
+/// Stands for name as sent, digest and size of a package.
 pub(crate) type Key = u64;
 
-pub(crate) fn key(listed_name: &[u8], digest: u64, size: u64) -> Key {
+pub(crate) fn key(name: &[u8], digest: u64, size: u64) -> Key {
     let mut hasher = Sha256::new();
     hasher.update(digest.to_be_bytes());
     hasher.update(size.to_be_bytes());
-    hasher.update(listed_name);
+    hasher.update(name);
     first_eight(hasher)
 }
 
@@ -62,7 +64,7 @@ pub(crate) fn first_eight(hasher: Sha256) -> u64 {
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Whether a deletion at `time` is `kept` at `now`.
+/// Whether a deletion or an arrival at `time` is `kept` at `now`.
 pub(crate) fn remembered(time: Millis, kept: Millis, now: Millis) -> bool {
     now.saturating_sub(time) < kept && time.saturating_sub(now) <= CLOCK_TOLERANCE
 }
@@ -91,11 +93,15 @@ impl Seen {
         if timed { &mut self.timed } else { &mut self.other }.push_back((key, time));
     }
 
-    /// Whether a package sent as `name` is the one deleted as `key`. What counts is how long a package of the
-    /// *sent* name is remembered: the listed one may have got a longer number.
+    /// Whether a package sent as `name`, with this key, was deleted a while ago.
     pub(crate) fn repeats(&self, key: Key, name: &[u8], now: Millis) -> bool {
         let kept = self.duplicates.kept(names::timed(name));
         self.deleted.get(&key).is_some_and(|&time| remembered(time, kept, now))
+    }
+
+    /// Whether a package sent as `name` is a repeat of an equal one that is stored since `arrival`.
+    pub(crate) fn repeats_stored(&self, arrival: Millis, name: &[u8], now: Millis) -> bool {
+        names::timed(name) || remembered(arrival, self.duplicates.kept(false), now)
     }
 
     /// Forgets what is too old, or too much.
@@ -196,6 +202,17 @@ mod tests {
         assert!(!seen.repeats(3, b"host.0.data", NOW));
         seen.prune(0);
         assert_eq!(seen.len(), 0);
+    }
+
+    #[test]
+    fn while_stored_a_name_with_a_time_is_a_repeat_and_another_for_minutes() {
+        let repeats = |name: &[u8], now| seen(10).repeats_stored(NOW, name, now);
+        assert!(repeats(b"web.1700000000.data", NOW + 365 * DAY) && repeats(b"web.1700000000.data", 0));
+        assert!(
+            repeats(b"host.0.data", NOW + 15 * MINUTE - 1) && !repeats(b"host.0.data", NOW + 15 * MINUTE)
+        );
+        assert!(repeats(b"host.0.data", NOW - 60 * MINUTE), "the clock was set back an hour");
+        assert!(!repeats(b"host.0.data", NOW - 61 * MINUTE), "it arrived under a wrong clock");
     }
 
     #[test]

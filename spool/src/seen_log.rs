@@ -35,7 +35,7 @@ pub(crate) struct Record {
     pub(crate) id: Id,
     pub(crate) key: Key,
     pub(crate) time: Millis,
-    /// The listed name carries a time.
+    /// The name sent carries a time.
     pub(crate) timed: bool,
 }
 

@@ -37,7 +37,7 @@ pub struct Settings {
     pub max_files: u64,
     /// Bytes of the file system it leaves free. Below it: [`Full::FreeSpace`].
     pub reserve_bytes: u64,
-    /// How long repeats of deleted packages are recognised.
+    /// How long repeats are recognised.
     pub duplicates: Duplicates,
 }
 

@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tidegate_spool::{CommitError, Duplicates, Full, OpenError, Recovery, Settings, Spool, Stored};
 
@@ -168,6 +168,75 @@ fn other_bytes_under_a_name_are_a_second_package() {
     let spool = open(root.path());
     assert_eq!(store(&spool, "web.17.data", b"two"), "repeat");
     assert_eq!(store(&spool, "web.17.data", b"three"), "new web.17.data");
+}
+
+/// Sets the arrival of all packages in a closed spool: a file's modification time is its arrival.
+fn set_arrival(root: &Path, arrival: SystemTime) {
+    for entry in fs::read_dir(root.join("spool/ready")).unwrap() {
+        fs::File::open(entry.unwrap().path()).unwrap().set_modified(arrival).unwrap();
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_name_without_a_time_is_new_again_while_the_last_is_still_there() {
+    let root = tempfile::tempdir().unwrap();
+    let names = ["host.0.data", "status", "web.1700000000.data"];
+    let store_all = || names.map(|name| store(&open(root.path()), name, b"OK"));
+    assert!(store_all().iter().all(|result| result.starts_with("new ")));
+    set_arrival(root.path(), SystemTime::now() - 14 * MINUTE);
+    assert_eq!(store_all(), ["repeat"; 3]);
+    set_arrival(root.path(), SystemTime::now() - 15 * MINUTE);
+    // `printf OK | sha256sum` starts with 565339bc4d33d728.
+    let digest = 0x5653_39bc_4d33_d728_u64;
+    let made = [0, 1].map(|step| (digest + step) % 10_000_000_000);
+    assert_eq!(
+        store_all(),
+        [
+            format!("new host.0{:010}.data", made[0]),
+            format!("new status.{:09}", digest % 1_000_000_000),
+            "repeat".to_owned(),
+        ]
+    );
+    assert_eq!(store_all(), ["repeat"; 3], "the newest counts");
+    set_arrival(root.path(), SystemTime::now() - 15 * MINUTE);
+    assert_eq!(store_all()[0], format!("new host.0{:010}.data", made[1]));
+    let spool = open(root.path());
+    assert_eq!(spool.usage().files, 7);
+    assert_eq!(read(&spool, &format!("host.0{:010}.data", made[1])), b"OK");
+}
+
+#[test]
+fn an_arrival_under_a_wrong_clock_does_not_swallow_reports() {
+    let root = tempfile::tempdir().unwrap();
+    let store = || store(&open(root.path()), "host.0.data", b"OK").split(' ').next().unwrap().to_owned();
+    assert_eq!(store(), "new");
+    set_arrival(root.path(), SystemTime::now() + 30 * MINUTE);
+    assert_eq!(store(), "repeat", "the clock was set back half an hour");
+    set_arrival(root.path(), SystemTime::now() + 365 * 24 * 60 * MINUTE);
+    assert_eq!([store(), store()], ["new", "repeat"]);
+}
+
+#[test]
+fn the_deletion_of_any_copy_is_remembered_for_the_name_that_was_sent() {
+    let root = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        assert!(store(&open(root.path()), "host.0.data", b"OK").starts_with("new "));
+        set_arrival(root.path(), SystemTime::now() - 20 * MINUTE);
+    }
+    let listed = listing(&open(root.path()));
+    let [first, second, third] = listed.lines().collect::<Vec<_>>()[..] else { panic!("{listed}") };
+    for deleted in [second, first, third] {
+        delete(&open(root.path()), deleted);
+        assert_eq!(store(&open(root.path()), "host.0.data", b"OK"), "repeat");
+    }
+    let spool = open(root.path());
+    assert_eq!(spool.usage().files, 0);
+    // Rescued from `ready/` and sent again, each is a package of its own.
+    assert!(store(&spool, second, b"OK").starts_with("new "));
+    assert!(store(&spool, third, b"OK").starts_with("new "));
+    assert_eq!(store(&spool, second, b"OK"), "repeat");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Random life of a spool on the disk that forgets, against what its owner was told.
 //!
 //! - What was stored and not deleted is there, whole, once, with its time of arrival.
-//! - What was deleted is gone, and a repeat of it is recognised as long as it should be.
+//! - What was deleted is gone.
+//! - A repeat of either is recognised as long as it should be, and not longer.
 //! - What was neither confirmed nor refused is there whole, or not at all.
 
 use std::collections::BTreeMap;
@@ -16,7 +17,9 @@ use super::memory::{Fuse, Memory};
 use crate::clock::{Clock, Millis, millis};
 use crate::draft::Draft;
 use crate::parallel::lock;
-use crate::{CommitError, DiskError, Duplicates, Recovery, Settings, Spool, Stored, names, recover, seen};
+use crate::{
+    CommitError, DiskError, Duplicates, Package, Recovery, Settings, Spool, Stored, names, recover, seen,
+};
 
 pub(super) const MINUTE: Millis = 60_000;
 /// A name without a number, one with a number, one with a time.
@@ -65,7 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => batch.prop_map(Step::Commit),
         4 => prop::collection::vec(0..9_usize, 1..4).prop_map(Step::Delete),
-        1 => prop::sample::select(vec![1, 10, 20, 4 * 24 * 60]).prop_map(|minutes| Step::Wait(minutes * MINUTE)),
+        2 => prop::sample::select(vec![1, 10, 20, 4 * 24 * 60]).prop_map(|minutes| Step::Wait(minutes * MINUTE)),
         2 => crash().prop_map(Step::Crash),
         1 => (crash(), 0..40_u32).prop_map(|(crash, calls)| Step::CrashTwice(crash, calls)),
         2 => (fuse, crash()).prop_map(|(fuse, crash)| Step::Light(fuse, crash)),
@@ -74,18 +77,17 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// A name and the position of a content.
 pub(super) type Sent = (&'static [u8], usize);
+/// A package: what was sent, and its arrival.
+pub(super) type Copy = (Sent, Millis);
 
 /// What the owner knows of a package.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum State {
-    Stored {
-        arrival: Millis,
-    },
+    Stored,
     /// The commit was not answered, or refused.
     Unsure,
     /// The deletion was not answered, or refused.
     Deleting {
-        arrival: Millis,
         at: Millis,
     },
 }
@@ -95,7 +97,7 @@ pub(super) struct Owner {
     time: Arc<AtomicU64>,
     threads: usize,
     spool: Option<Spool>,
-    pub(super) states: BTreeMap<Sent, State>,
+    pub(super) states: BTreeMap<Copy, State>,
     /// Latest deletion.
     deleted: BTreeMap<Sent, Millis>,
     /// How the process ends when the fuse burns down; while there is one, calls may fail.
@@ -173,7 +175,7 @@ impl Owner {
                 Ok(Stored::New { package }) => {
                     assert!(!repeat, "a repeat was stored again: {sent:?}");
                     assert_eq!(millis(package.arrival), now);
-                    self.states.insert(sent, State::Stored { arrival: now });
+                    self.states.insert((sent, now), State::Stored);
                 }
                 Ok(Stored::Repeat) => {
                     assert!(repeat, "a new package was taken for a repeat: {sent:?}");
@@ -182,7 +184,7 @@ impl Owner {
                 Err(error) => {
                     assert!(self.fuse.is_some() && !matches!(error, CommitError::InvalidName), "{error}");
                     if !repeat {
-                        self.states.insert(sent, State::Unsure);
+                        self.states.insert((sent, now), State::Unsure);
                     }
                 }
             }
@@ -198,9 +200,16 @@ impl Owner {
     }
 
     fn repeats(&self, sent: Sent) -> bool {
-        let kept = Duplicates::default().kept(names::timed(sent.0));
-        let known = matches!(self.states.get(&sent), Some(State::Stored { .. } | State::Deleting { .. }));
-        known || self.deleted.get(&sent).is_some_and(|at| self.now() - at < kept)
+        let timed = names::timed(sent.0);
+        let kept = Duplicates::default().kept(timed);
+        let counts = |since: Millis| self.now() - since < kept;
+        let stored =
+            |(&(_, arrival), &state): (&Copy, &State)| state != State::Unsure && (timed || counts(arrival));
+        self.copies(sent).any(stored) || self.deleted.get(&sent).is_some_and(|&at| counts(at))
+    }
+
+    fn copies(&self, sent: Sent) -> impl Iterator<Item = (&Copy, &State)> {
+        self.states.range((sent, 0)..=(sent, Millis::MAX))
     }
 
     fn delete(&mut self, places: &[usize]) {
@@ -209,23 +218,20 @@ impl Owner {
         let listed: Vec<&[u8]> = listing.names().collect();
         let names = places.iter().filter_map(|&place| listed.get(place));
         let leases: Vec<_> = names.filter_map(|name| self.spool().lease(name)).collect();
-        let sent: Vec<Sent> = leases.iter().map(|lease| identify(lease.package())).collect();
+        let copies: Vec<Copy> = leases.iter().map(|lease| identify(lease.package())).collect();
         let results = self.spool().delete(leases);
-        assert_eq!(results.len(), sent.len());
-        for (sent, result) in sent.into_iter().zip(results) {
-            let Some(State::Stored { arrival } | State::Deleting { arrival, .. }) =
-                self.states.get(&sent).copied()
-            else {
-                panic!("listed, but not stored: {sent:?}");
-            };
+        assert_eq!(results.len(), copies.len());
+        for (copy, result) in copies.into_iter().zip(results) {
+            let state = self.states.get(&copy);
+            assert!(state.is_some_and(|&state| state != State::Unsure), "listed, but not stored: {copy:?}");
             match result {
                 Ok(()) => {
-                    self.states.remove(&sent);
-                    self.deleted.insert(sent, at);
+                    self.states.remove(&copy);
+                    self.deleted.insert(copy.0, at);
                 }
                 Err(error) => {
                     assert!(self.fuse.is_some(), "{error}");
-                    self.states.insert(sent, State::Deleting { arrival, at });
+                    self.states.insert(copy, State::Deleting { at });
                 }
             }
         }
@@ -280,67 +286,53 @@ impl Owner {
 
     /// What was unsure shows after a start.
     fn learn(&mut self) {
-        let found = self.found();
-        for sent in NAMES.iter().flat_map(|&name| (0..SIZES.len()).map(move |content| (name, content))) {
-            let state = self.states.get(&sent).copied();
-            match (found.get(&sent).copied(), state) {
-                (found, Some(State::Stored { arrival })) => {
-                    assert_eq!(found, Some(arrival), "a stored package was lost or changed: {sent:?}");
-                }
-                (Some(arrival), Some(State::Unsure)) => {
-                    _ = self.states.insert(sent, State::Stored { arrival })
-                }
-                (None, Some(State::Unsure)) => _ = self.states.remove(&sent),
-                (Some(found), Some(State::Deleting { arrival, .. })) => {
-                    assert_eq!(found, arrival);
+        let mut found = self.found();
+        for (copy, state) in std::mem::take(&mut self.states) {
+            match (found.remove(&copy), state) {
+                (Some(_), State::Stored | State::Unsure) => _ = self.states.insert(copy, State::Stored),
+                (None, State::Stored) => panic!("a stored package was lost or changed: {copy:?}"),
+                (None, State::Unsure) => {}
+                (Some(package), State::Deleting { .. }) => {
                     assert!(
-                        self.deletion_is_forgotten(sent),
-                        "its deletion is recorded, but it is back: {sent:?}"
+                        self.deletion_is_forgotten(copy.0, &package),
+                        "its deletion is recorded, but it is back: {copy:?}"
                     );
-                    self.states.insert(sent, State::Stored { arrival });
+                    self.states.insert(copy, State::Stored);
                 }
-                (None, Some(State::Deleting { at, .. })) => {
-                    self.states.remove(&sent);
-                    self.deleted.insert(sent, at);
-                }
-                (Some(_), None) => panic!("a deleted package came back: {sent:?}"),
-                (None, None) => {}
+                (None, State::Deleting { at }) => _ = self.deleted.insert(copy.0, at),
             }
         }
+        assert!(found.is_empty(), "a deleted package came back: {found:?}");
     }
 
-    fn deletion_is_forgotten(&self, (name, content): Sent) -> bool {
-        let package = self.spool().find(name).filter(|package| package.size == SIZES[content] as u64);
-        let key = package.map(|package| seen::key(name, package.digest, package.size));
+    fn deletion_is_forgotten(&self, sent: Sent, package: &Package) -> bool {
+        let key = seen::key(sent.0, package.digest, package.size);
         let state = lock(&self.spool().store.state);
         // One deleted before that may be remembered rightly.
-        self.deleted.contains_key(&(name, content))
-            || key.is_none_or(|key| !state.seen.repeats(key, name, self.now()))
+        self.deleted.contains_key(&sent) || !state.seen.repeats(key, sent.0, self.now())
     }
 
     /// While the process lives, the listing shows exactly what is stored.
     fn check_listing(&self) {
-        let stored = |(&sent, &state): (&Sent, &State)| match state {
-            State::Stored { arrival } | State::Deleting { arrival, .. } => Some((sent, arrival)),
-            State::Unsure => None,
-        };
-        assert_eq!(self.found(), self.states.iter().filter_map(stored).collect());
+        let found = self.found();
+        let stored = self.states.iter().filter(|(_, state)| **state != State::Unsure);
+        assert!(found.keys().eq(stored.map(|(copy, _)| copy)), "{found:?} but {:?}", self.states);
     }
 
-    /// What the spool lists, read to the last byte, and its arrival.
-    fn found(&self) -> BTreeMap<Sent, Millis> {
+    /// What the spool lists, read to the last byte.
+    fn found(&self) -> BTreeMap<Copy, Package> {
         let mut found = BTreeMap::new();
         for name in self.spool().listing().names() {
             let package = self.spool().find(name).expect("what is listed is found");
-            let sent = identify(&package);
+            let copy = identify(&package);
             let mut read = Vec::new();
             self.spool()
                 .open_package(&package)
                 .and_then(|mut file| file.read_to_end(&mut read))
                 .expect("is readable");
-            assert!(read == bytes(sent.1), "a package is not whole: {sent:?}");
-            let before = found.insert(sent, millis(package.arrival));
-            assert_eq!(before, None, "a package is there twice: {sent:?}");
+            assert!(read == bytes(copy.0.1), "a package is not whole: {copy:?}");
+            let before = found.insert(copy, package);
+            assert_eq!(before, None, "a package is there twice: {copy:?}");
         }
         found
     }
@@ -350,13 +342,13 @@ pub(super) fn bytes(content: usize) -> Vec<u8> {
     vec![b'a' + content as u8; SIZES[content]]
 }
 
-/// Which name and content a package was sent with: the sizes tell the contents apart.
-fn identify(package: &crate::Package) -> Sent {
+/// Which package of ours it is: the sizes tell the contents apart.
+fn identify(package: &Package) -> Copy {
     let content = SIZES.iter().position(|&size| size as u64 == package.size).expect("a package is not whole");
-    let given = |name: &&[u8]| {
-        names::candidates(name, package.digest).take(8).any(|it| it[..] == *package.listed_name)
-    };
-    (NAMES.into_iter().find(given).expect("the listed name comes from the sent one"), content)
+    let given =
+        |name: &&[u8]| names::candidates(name, package.digest, 0).any(|it| it[..] == *package.listed_name);
+    let name = NAMES.into_iter().find(given).expect("the listed name comes from the sent one");
+    ((name, content), millis(package.arrival))
 }
 
 /// As many cases as `PROPTEST_CASES` says, else enough for half a minute.

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::memory::Fuse;
 use super::promises::{Crash, MINUTE, NAMES, Owner, State, Step, bytes};
-use crate::Id;
 use crate::fs::Fs;
+use crate::names::COPIES;
+use crate::{CommitError, Id, Stored};
 
 fn live(steps: impl IntoIterator<Item = Step>) -> Owner {
     let mut owner = Owner::new(1, u32::MAX);
@@ -51,8 +52,58 @@ fn what_somebody_put_there_is_made_durable() {
     let mut owner = live([]);
     let path = owner.spool().store.layout.package(Id { run: 1, counter: 0 }, 7, NAMES[0]);
     owner.disk.create_new(&path).unwrap().write_at(0, &bytes(1)).unwrap();
-    owner.states.insert((NAMES[0], 1), State::Unsure);
+    // The disk in memory gives new files the time 0.
+    owner.states.insert(((NAMES[0], 1), 0), State::Unsure);
     owner.take(Step::Crash(Crash::Process));
     owner.take(Step::Crash(Crash::Blackout));
     assert_eq!(owner.spool().usage().files, 1);
+}
+
+/// Always the same name and bytes.
+fn report() -> Step {
+    Step::Commit(vec![(1, 0)])
+}
+
+/// Nobody pulls for a day, and a plugin reports the same every five minutes: each quarter of an hour is a package.
+/// Then all is pulled, oldest first, with some restarts on the way. The owner checks each answer.
+#[test]
+fn a_day_of_equal_reports_is_kept() {
+    let mut owner = live((0..288).flat_map(|_| [report(), Step::Wait(5 * MINUTE - 2)]));
+    assert_eq!(owner.spool().usage().files, 96);
+    for left in (0..96).rev() {
+        if left % 10 == 0 {
+            owner.take(Step::Crash(Crash::Blackout));
+        }
+        owner.take(Step::Delete(vec![0]));
+        owner.take(report());
+        assert_eq!(owner.spool().usage().files, left, "a repeat of the one just deleted");
+    }
+}
+
+/// The reports go on while the oldest are pulled, for longer than the ring of names is.
+#[test]
+fn pulling_may_lag_behind_for_ever() {
+    let step = |_| [report(), Step::Wait(20 * MINUTE), Step::Delete(vec![0]), Step::Wait(20 * MINUTE)];
+    let backlog = (0..10).flat_map(|_| [report(), Step::Wait(20 * MINUTE)]);
+    let owner = live(backlog.chain((0..2 * COPIES).flat_map(step)));
+    assert_eq!(owner.spool().usage().files, 10);
+}
+
+/// Beyond the bound the sender is told; it is never taken for a repeat.
+#[test]
+fn more_equal_reports_than_names_are_refused() {
+    let mut owner = live((0..=COPIES).flat_map(|_| [report(), Step::Wait(20 * MINUTE)]));
+    let commit = |owner: &Owner| {
+        let mut draft = owner.spool().begin(1).unwrap();
+        draft.write(&bytes(0)).unwrap();
+        owner.spool().commit(vec![(draft, NAMES[1].to_vec())]).remove(0)
+    };
+    assert_eq!(owner.spool().usage().files, u64::from(COPIES) + 1);
+    assert!(matches!(commit(&owner), Err(CommitError::NoFreeName)));
+    owner.take(Step::Crash(Crash::Blackout));
+    assert!(matches!(commit(&owner), Err(CommitError::NoFreeName)), "after a start, too");
+    owner.take(Step::Delete(vec![0]));
+    assert!(matches!(commit(&owner), Ok(Stored::Repeat)), "of the one just deleted");
+    owner.take(Step::Wait(20 * MINUTE));
+    assert!(matches!(commit(&owner), Ok(Stored::New { .. })));
 }
