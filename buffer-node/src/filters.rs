@@ -56,6 +56,13 @@ impl Filters {
     }
 }
 
+/// Whether agents name data this way, `[._][0-9]+\.data$`: what a sync server pulls.
+pub(crate) fn is_data_name(name: &[u8]) -> bool {
+    let Some(stem) = name.strip_suffix(b".data") else { return false };
+    let digits = stem.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    digits > 0 && matches!(stem[..stem.len() - digits].last(), Some(b'.' | b'_'))
+}
+
 impl Filter {
     fn parse(part: &str) -> Result<Self, FilterError> {
         let Some((pattern, directory)) = part.rsplit_once(':') else {
@@ -139,6 +146,16 @@ mod tests {
             assert_eq!(filters.directory_of(name), directory, "{}", String::from_utf8_lossy(name));
         }
         assert_eq!(filters.directories(), ["conf", "md5", "collections", "trans", "commands"]);
+    }
+
+    #[test]
+    fn data_is_known_by_its_number_and_extension() {
+        for name in ["web01.1700000000.data", "host_0.data", "host.conf.internal.5.data", ".5.data"] {
+            assert!(is_data_name(name.as_bytes()), "{name}");
+        }
+        for name in ["web01.conf", "5.data", "web01.data", "web01.5.data.conf", "web01.x5.data", ""] {
+            assert!(!is_data_name(name.as_bytes()), "{name}");
+        }
     }
 
     #[test]

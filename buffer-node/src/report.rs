@@ -39,6 +39,18 @@ impl Report {
         }
     }
 
+    /// A name that looks like data was kept as a shared file. The stock server does so too, but nobody pulls it.
+    pub(crate) fn data_kept_as_shared(&self, name: &[u8], directory: &str) {
+        if let Some(line) = self.node.repeats.admit("data kept as shared", self.peer.ip()) {
+            let (name, suppressed) = (Escaped(name), line.suppressed);
+            warn!(
+                peer = %self.peer, %name, directory, suppressed,
+                "a data file became a shared file and will not reach the pipeline: a filter matches inside its name; \
+                 end the expression with `$`, as in `.*\\.conf$:conf`"
+            );
+        }
+    }
+
     /// A file could not be given out.
     pub(crate) fn not_given(&self, verb: Verb, name: &[u8], error: &HandoverError) {
         match error {

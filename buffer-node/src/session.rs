@@ -11,6 +11,7 @@ use tidegate_spool::Lease;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, error, info};
 
+use crate::filters;
 use crate::handover::{HandoverError, Source};
 use crate::intake::{IntakeError, Outcome, Upload};
 use crate::node::Node;
@@ -170,6 +171,11 @@ where
             Ok(outcome) => {
                 let now = self.link.now();
                 self.link.machine().confirm(now);
+                if let Some(directory) = self.node.filters.directory_of(name.as_bytes())
+                    && filters::is_data_name(name.as_bytes())
+                {
+                    self.report.data_kept_as_shared(name.as_bytes(), directory);
+                }
                 let repeat = matches!(outcome, Outcome::Repeat);
                 debug!(peer = %self.report.peer, %name, repeat, "stored");
             }
@@ -185,9 +191,11 @@ where
         let node = self.node.clone();
         let shown = name.as_bytes().to_vec();
         let source = match node.filters.directory_of(name.as_bytes()) {
-            Some(directory) => Source::shared(&node, directory, name, packing).await,
-            None if self.may_pull(verb, &shown) => Source::package(&node, name, packing).await,
-            None => return self.refuse(Reason::NotFound),
+            Some(directory) if !self.is_held_for_puller(&shown) => {
+                Source::shared(&node, directory, name, packing).await
+            }
+            _ if self.may_pull(verb, &shown) => Source::package(&node, name, packing).await,
+            _ => return self.refuse(Reason::NotFound),
         };
         match source {
             Ok(source) => self.announce(source, None),
@@ -218,7 +226,7 @@ where
         if !self.may_pull(Verb::Mv, &shown) {
             return self.refuse(Reason::Bare);
         }
-        if self.node.filters.directory_of(&shown).is_some() {
+        if self.node.filters.directory_of(&shown).is_some() && !self.is_held_for_puller(&shown) {
             self.report.refused(Verb::Mv, &shown, &"shared files stay on the node; RECV reads them");
             return self.refuse(Reason::Bare);
         }
@@ -279,6 +287,12 @@ where
                 false
             }
         }
+    }
+
+    /// Whether the peer is a puller and this is a package. What was taken as data stays data for its puller, also when
+    /// the filters have changed since.
+    fn is_held_for_puller(&self, name: &[u8]) -> bool {
+        self.rights == Rights::Puller && self.node.spool.find(name).is_some()
     }
 
     fn refuse(&mut self, reason: Reason) {

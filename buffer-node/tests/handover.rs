@@ -90,6 +90,22 @@ fn a_repeat_is_recognised_after_its_first_copy_was_pulled() {
 }
 
 #[test]
+fn packages_stay_packages_when_the_filters_change() {
+    let node = Node::start("insecure = true\nfilters = ''\n");
+    assert_eq!(node.connect().send("a.conf", b"taken as data"), "SEND OK");
+    let root = node.kill();
+    root.configure(INSECURE);
+    let node = root.start();
+    std::fs::write(node.root.path("conf/a.conf"), "shared").expect("writes");
+    let mut puller = node.connect();
+    assert_eq!(puller.get("LS <.>"), Ok(b"a.conf".to_vec()));
+    assert_eq!(puller.get("RECV <a.conf>"), Ok(b"taken as data".to_vec()));
+    assert_eq!(puller.get("MV <a.conf>"), Ok(b"taken as data".to_vec()));
+    assert_eq!(puller.get("LS <.>"), Ok(Vec::new()));
+    assert_eq!(puller.get("RECV <a.conf>"), Ok(b"shared".to_vec()));
+}
+
+#[test]
 fn a_plain_connection_is_no_puller() {
     let node = Node::start("");
     let mut client = node.connect();

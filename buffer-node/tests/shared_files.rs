@@ -84,6 +84,15 @@ fn links_are_not_followed() {
 }
 
 #[test]
+fn data_that_a_filter_takes_for_a_shared_file_is_pointed_out() {
+    let node = Node::start("");
+    assert_eq!(node.connect().send("host.conf.internal.5.data", b"data"), "SEND OK");
+    assert!(node.root.ready().is_empty());
+    let line = node.logs("will not reach the pipeline");
+    assert!(line.contains("name=host.conf.internal.5.data"), "{line}");
+}
+
+#[test]
 fn their_room_ends_too() {
     let node = Node::start("[shared]\nmax_files = 1\n");
     let mut client = node.connect();

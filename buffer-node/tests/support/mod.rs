@@ -45,10 +45,9 @@ impl Root {
     pub(crate) fn new(extra: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let config = directory.path().join("node.toml");
-        let storage = directory.path().join("storage");
-        let text = format!("addresses = [\"127.0.0.1\"]\nport = 0\ndirectory = {storage:?}\n{extra}");
-        fs::write(&config, text).expect("writes the configuration");
-        Self { directory, config }
+        let root = Self { directory, config };
+        root.configure(extra);
+        root
     }
 
     pub(crate) fn path(&self, below: &str) -> PathBuf {
@@ -66,6 +65,13 @@ impl Root {
     /// Files that wait to be complete.
     pub(crate) fn unfinished(&self) -> usize {
         files(&self.path("spool/tmp")).len() + files(&self.path("tmp")).len()
+    }
+
+    /// Writes another configuration, as [`Root::new`] does.
+    pub(crate) fn configure(&self, extra: &str) {
+        let storage = self.path("");
+        let text = format!("addresses = [\"127.0.0.1\"]\nport = 0\ndirectory = {storage:?}\n{extra}");
+        fs::write(&self.config, text).expect("writes the configuration");
     }
 
     pub(crate) fn start(self) -> Node {
@@ -142,11 +148,16 @@ impl Node {
     }
 
     /// Kills the process as a power cut would and starts it again on the same storage.
-    pub(crate) fn kill_and_restart(mut self) -> Self {
+    pub(crate) fn kill_and_restart(self) -> Self {
+        self.kill().start()
+    }
+
+    /// Kills the process as a power cut would, and leaves its storage.
+    pub(crate) fn kill(mut self) -> Root {
         self.child.kill().expect("kills");
         self.wait();
         let root = Root { directory: tempfile::tempdir().expect("a directory"), config: PathBuf::new() };
-        std::mem::replace(&mut self.root, root).start()
+        std::mem::replace(&mut self.root, root)
     }
 }
 
