@@ -14,13 +14,14 @@ use tidegate_net::certificate::Certificate;
 use tidegate_net::identity::Role;
 use tidegate_net::pem;
 use tidegate_net::tls::{self, ALPN_TENTACLE, ClientFiles, Peer, ServerFiles, Verify};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex};
+use tokio::io::duplex;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::cli::Check;
 use crate::describe::facts;
 use crate::failure::Failure;
+use crate::farewell::{Verdict, farewell};
 
 /// Tentacle's port.
 const PORT: u16 = 41121;
@@ -104,13 +105,13 @@ async fn in_memory(cert: &Path, key: &Path, arguments: &Check, report: &mut Stri
     let (near, far) = duplex(PIPE);
     let listening = async {
         let mut stream = tls::accept(&server, near).await?;
-        farewell(&mut stream).await
+        farewell(&mut stream, PATIENCE).await
     };
     let host = arguments.address.as_deref().unwrap_or("localhost");
     let dialling = async {
         let mut stream = tls::connect(&client, host, far).await?;
         let peer = stream.get_ref().1.peer_certificates().map(|chain| chain[0].clone());
-        farewell(&mut stream).await.map(|()| peer)
+        farewell(&mut stream, PATIENCE).await.map(|_| peer)
     };
     let (listened, dialled) = tokio::join!(listening, dialling);
     if let Ok(Some(der)) = &dialled
@@ -158,34 +159,26 @@ async fn over_the_network(address: &str, arguments: &Check, report: &mut String)
     if let Some(Ok(node)) = connection.peer_certificates().map(|chain| Certificate::read(&chain[0])) {
         facts(&node, report);
     }
-    // In TLS 1.3 the server checks our certificate after our handshake is over: its verdict comes with the farewell.
-    if let Ok(Err(error)) = timeout(PATIENCE, farewell(&mut stream)).await {
-        return Err(fails(error));
+    let settled = connection.protocol_version() == Some(ProtocolVersion::TLSv1_2);
+    match farewell(&mut stream, PATIENCE).await.map_err(fails)? {
+        // Here the other end's handshake ends before ours, so it has seen our certificate.
+        Verdict::Unknown(_) if settled => {}
+        Verdict::Unknown(why) => {
+            return Err(unavailable(format!(
+                "the handshake passes at this end, but whether the other end accepts it is not known: {why}; in TLS \
+                 1.3 it says so afterwards, so look at its log, or try again"
+            )));
+        }
+        Verdict::Closed if !settled => {
+            let _ = writeln!(
+                report,
+                "note: the other end closed without the farewell of TLS, as stock servers do, and without a refusal"
+            );
+        }
+        Verdict::Closed | Verdict::Accepted => {}
     }
     let _ = writeln!(report, "the handshake passes");
     Ok(())
-}
-
-/// Ends a session in the way of Tentacle, and waits for the other end to agree.
-async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<()> {
-    let closed = |error: &io::Error| {
-        matches!(
-            error.kind(),
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-        )
-    };
-    let result = async {
-        stream.write_all(b"QUIT\n").await?;
-        stream.shutdown().await?;
-        let mut rest = [0; 256];
-        while stream.read(&mut rest).await? > 0 {}
-        Ok(())
-    };
-    match result.await {
-        // How stock servers end every session.
-        Err(error) if closed(&error) => Ok(()),
-        result => result,
-    }
 }
 
 /// `host`, `host:port`, `[IPv6]:port` or a bare IPv6 address.

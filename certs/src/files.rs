@@ -32,14 +32,24 @@ impl Pair {
 
     /// Writes both, or neither. A file that exists stays as it is: a key that is overwritten is lost.
     pub(crate) fn write(&self, certificate: &str, key: &str) -> Result<(), Failure> {
+        self.write_then(certificate, key, sync_directory)
+    }
+
+    /// Whatever fails, nothing is left that a second attempt would find in its way. What is removed was made a moment
+    /// ago and nobody has it.
+    fn write_then(
+        &self,
+        certificate: &str,
+        key: &str,
+        settle: impl FnOnce(&Path) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let parent = self.key.parent().filter(|parent| !parent.as_os_str().is_empty());
         create(&self.key, key, KEY_MODE)?;
-        let written = create(&self.certificate, certificate, CERTIFICATE_MODE).and_then(|()| {
-            let parent = self.certificate.parent().filter(|parent| !parent.as_os_str().is_empty());
-            sync_directory(parent.unwrap_or(Path::new(".")))
-        });
+        let certificate = create(&self.certificate, certificate, CERTIFICATE_MODE);
+        let made: &[&Path] = if certificate.is_ok() { &[&self.certificate, &self.key] } else { &[&self.key] };
+        let written = certificate.and_then(|()| settle(parent.unwrap_or(Path::new("."))));
         if written.is_err() {
-            // The key was made a moment ago and nobody has it.
-            let _ = fs::remove_file(&self.key);
+            made.iter().for_each(|path| _ = fs::remove_file(path));
         }
         written
     }
@@ -64,4 +74,25 @@ fn create(path: &Path, content: &str, mode: u32) -> Result<(), Failure> {
 fn sync_directory(path: &Path) -> Result<(), Failure> {
     let synced = File::open(path).and_then(|directory| directory.sync_all());
     synced.map_err(|error| Failure::file(&format!("cannot write {}", path.display()), &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_that_cannot_be_made_durable_leaves_nothing_in_the_way_of_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let pair = Pair::at(&dir.path().join("ca"));
+        let broken = |_: &Path| Err(Failure::Bad("the disk is broken".to_owned()));
+        pair.write_then("certificate", "key", broken).unwrap_err();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        pair.write("certificate", "key").unwrap();
+        assert_eq!(fs::read(&pair.key).unwrap(), b"key");
+
+        let other = Pair { key: dir.path().join("other.key"), ..pair };
+        other.write("another", "key").unwrap_err();
+        assert_eq!(fs::read(&other.certificate).unwrap(), b"certificate", "not ours to remove");
+        assert!(!other.key.exists());
+    }
 }

@@ -49,8 +49,14 @@ pub(crate) fn issue(arguments: &Issue, report: &mut String) -> Result<(), Failur
         "made {certificate}: {identity}, valid until {until}, SHA-256 {}",
         facts.fingerprint
     );
-    let _ =
-        writeln!(report, "made {key}: its key, readable by its owner only; the daemon's user has to own it");
+    let _ = writeln!(report, "made {key}: its key, readable by its owner only");
+    if role != Role::Agent {
+        // The user and group of the systemd units.
+        let _ = writeln!(
+            report,
+            "note: where it lies in the end, let the daemon's group read it: chgrp tidegate {key} && chmod 0640 {key}"
+        );
+    }
     if shortened {
         let _ = writeln!(report, "note: it ends with its authority, sooner than --days {}", arguments.days);
     }

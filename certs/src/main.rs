@@ -8,6 +8,7 @@ mod check;
 mod cli;
 mod describe;
 mod failure;
+mod farewell;
 mod files;
 mod inspect;
 mod issue;

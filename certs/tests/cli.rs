@@ -88,6 +88,8 @@ fn openssl_agrees_with_what_was_issued() {
 #[test]
 fn keys_are_pkcs8_and_for_their_owner_alone() {
     let dir = installation();
+    let issued = certs(dir.path(), "issue --dir pki node plant-8 --ip 127.0.0.1", 0);
+    says(&issued, &["chgrp tidegate pki/node-plant-8.key && chmod 0640 pki/node-plant-8.key"]);
     for key in ["ca", "server-central-1", "node-plant-7", "agent-web01"] {
         let path = dir.path().join(format!("pki/{key}.key"));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{key}");
@@ -179,6 +181,8 @@ fn inspect_tells_good_from_bad() {
     openssl(at, "ecparam -name prime256v1 -genkey -out sec1.key");
     says(&certs(at, "inspect sec1.key", 0), &["ECDSA P-256, SEC1"]);
 
+    fs::set_permissions(at.join("sec1.key"), fs::Permissions::from_mode(0o640)).unwrap();
+    certs(at, "inspect sec1.key", 0);
     fs::set_permissions(at.join("sec1.key"), fs::Permissions::from_mode(0o644)).unwrap();
     says(&certs(at, "inspect sec1.key", 1), &["every user of this machine may read it", "chmod 0600"]);
     fs::write(at.join("empty"), "").unwrap();
@@ -215,6 +219,7 @@ fn a_pair_of_ends_is_checked_in_memory() {
         &refused,
         &["listening end: the client's certificate was refused here", "no authority in the CA file"],
     );
+    says(&refused, &["dialling end: the server does not trust the authority"]);
     let mixed =
         "--ca pki/ca.pem --cert pki/server-central-1.pem --key pki/agent-web01.key --address 127.0.0.1";
     says(&certs(at, &format!("check {node} {mixed}"), 78), &["is not the key of the certificate"]);

@@ -141,7 +141,7 @@ pub fn blocks(path: &Path) -> Result<Vec<Block>, PemError> {
     let error = |problem| PemError::new(path, problem);
     let bytes = read(path).map_err(|cause| PemError {
         path: path.to_owned(),
-        problem: unreadable(&cause),
+        problem: unreadable(path, &cause),
         cause: Some(cause),
     })?;
     if bytes.len() as u64 > FILE_MAX {
@@ -227,11 +227,15 @@ fn trusted(path: &Path) -> String {
     format!("is a TRUSTED CERTIFICATE of OpenSSL; convert it with: openssl x509 -in {path} -out {path}.plain")
 }
 
-fn unreadable(cause: &io::Error) -> String {
+fn unreadable(path: &Path, cause: &io::Error) -> String {
     match cause.kind() {
         io::ErrorKind::NotFound => "does not exist".to_owned(),
         io::ErrorKind::PermissionDenied => {
-            "may not be read by this user; make the daemon's group its group, mode 0640".to_owned()
+            let path = path.display();
+            format!(
+                "may not be read by this user; let the daemon's group read it (and enter its directory): chgrp tidegate \
+                 {path} && chmod 0640 {path}"
+            )
         }
         _ => format!("cannot be read: {cause}"),
     }
