@@ -1,33 +1,27 @@
 //! Gives files out: shared files to everybody, data packages to pullers. Decides nothing about rights; `session` does.
 //!
 //! A file is opened once, its size is taken from the open file, and exactly that many bytes are sent: what is
-//! replaced meanwhile does not mix. Small files are read in the same trip to the disk that opens them.
+//! replaced meanwhile does not mix. Nothing is read before the peer wants it, so an answer that nobody takes holds no
+//! memory.
 
+use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 
-use tidegate_proto::{Name, Packing};
-use tidegate_spool::{Draft, Full, Lease};
+use tidegate_proto::{Name, Packing, Reason};
+use tidegate_spool::Lease;
 use tokio::task::spawn_blocking;
 
-use crate::archive;
-use crate::draft_writer::DraftWriter;
 use crate::node::Node;
 
 /// Bytes read, and handed to the machine, at once.
 const CHUNK: u64 = 32 * 1024;
 
-/// What an archive may take over its content before it is no longer plausible.
-const ARCHIVE_OVERHEAD: u64 = 4096;
-
 /// A body that waits to be sent, and the announced size.
 pub(crate) struct Source {
     size: u64,
     left: u64,
-    next: Vec<u8>,
     reader: Box<dyn Read + Send>,
-    /// The file behind `reader`, where it is temporary.
-    _draft: Option<Draft>,
 }
 
 /// Why a file is not given out.
@@ -37,10 +31,23 @@ pub(crate) enum HandoverError {
     NotFound,
     #[error("another connection is moving it")]
     Leased,
-    #[error("no room to pack it: {0}")]
-    Full(#[from] Full),
+    #[error(
+        "too many compressed answers wait for their readers, or the file is too large for one; RECV has no such limit"
+    )]
+    NotPacked,
     #[error("the disk failed: {0}")]
     Disk(#[from] io::Error),
+}
+
+impl HandoverError {
+    /// What a reader hears; after LS and MV it is a bare refusal in any case. A failing disk is no missing file: an agent
+    /// would act upon that.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::NotFound => Reason::NotFound,
+            Self::Leased | Self::NotPacked | Self::Disk(_) => Reason::Bare,
+        }
+    }
 }
 
 impl Source {
@@ -51,18 +58,19 @@ impl Source {
 
     /// The next bytes; empty at the end.
     pub(crate) async fn chunk(&mut self) -> Result<Vec<u8>, HandoverError> {
-        if self.left > 0 && self.next.is_empty() {
-            let mut reader = std::mem::replace(&mut self.reader, Box::new(io::empty()));
-            let want = self.left.min(CHUNK);
-            let (reader, next) = blocking(move || {
-                let next = read_exactly(&mut reader, want)?;
-                Ok((reader, next))
-            })
-            .await?;
-            (self.reader, self.next) = (reader, next);
+        if self.left == 0 {
+            return Ok(Vec::new());
         }
-        self.left -= self.next.len() as u64;
-        Ok(std::mem::take(&mut self.next))
+        let mut reader = std::mem::replace(&mut self.reader, Box::new(io::empty()));
+        let want = self.left.min(CHUNK);
+        let (reader, bytes) = blocking(move || {
+            let bytes = read_exactly(&mut reader, want)?;
+            Ok((reader, bytes))
+        })
+        .await?;
+        self.reader = reader;
+        self.left -= bytes.len() as u64;
+        Ok(bytes)
     }
 
     /// A shared file.
@@ -76,7 +84,7 @@ impl Source {
         give(node, name, packing, move |node, name| {
             let (file, size) =
                 node.shared.get(&directory, name.as_bytes())?.ok_or(HandoverError::NotFound)?;
-            Ok((Box::new(file) as Box<dyn Read + Send>, size))
+            Ok((file, size))
         })
         .await
     }
@@ -89,7 +97,7 @@ impl Source {
     ) -> Result<Self, HandoverError> {
         give(node.clone(), name, packing, |node, name| {
             let package = node.spool.find(name.as_bytes()).ok_or(HandoverError::NotFound)?;
-            Ok((Box::new(node.spool.open_package(&package)?) as Box<dyn Read + Send>, package.size))
+            Ok((node.spool.open_package(&package)?, package.size))
         })
         .await
     }
@@ -103,7 +111,7 @@ impl Source {
                 return Err(if found { HandoverError::Leased } else { HandoverError::NotFound });
             };
             let file = node.spool.open_package(lease.package())?;
-            Ok((Self::new(Box::new(file), lease.package().size, None)?, lease))
+            Ok((Self::new(file, lease.package().size), lease))
         })
         .await
     }
@@ -115,21 +123,19 @@ impl Source {
             None => {
                 let listing = node.spool.listing();
                 let size = listing.total_bytes();
-                Self::new(Box::new(listing), size, None)
+                Ok(Self::new(listing, size))
             }
             Some(directory) => {
                 let names = node.shared.listing(&directory)?;
                 let size = names.len() as u64;
-                Self::new(Box::new(Cursor::new(names)), size, None)
+                Ok(Self::new(Cursor::new(names), size))
             }
         })
         .await
     }
 
-    /// Reads the first bytes, so it blocks.
-    fn new(mut reader: Box<dyn Read + Send>, size: u64, draft: Option<Draft>) -> Result<Self, HandoverError> {
-        let next = read_exactly(&mut reader, size.min(CHUNK))?;
-        Ok(Self { size, left: size, next, reader, _draft: draft })
+    fn new(reader: impl Read + Send + 'static, size: u64) -> Self {
+        Self { size, left: size, reader: Box::new(reader) }
     }
 }
 
@@ -138,35 +144,29 @@ async fn give(
     node: Arc<Node>,
     name: Name,
     packing: Packing,
-    open: impl FnOnce(&Node, &Name) -> Result<(Box<dyn Read + Send>, u64), HandoverError> + Send + 'static,
+    open: impl FnOnce(&Node, &Name) -> Result<(File, u64), HandoverError> + Send + 'static,
 ) -> Result<Source, HandoverError> {
     match packing {
         Packing::Plain => {
             blocking(move || {
-                let (reader, size) = open(&node, &name)?;
-                Source::new(reader, size, None)
+                let (file, size) = open(&node, &name)?;
+                Ok(Source::new(file, size))
             })
             .await
         }
         Packing::Zip => {
             let packing = node.clone();
-            let _place = packing.packing.acquire().await.expect("the semaphore is never closed");
+            let _turn = packing.packer.turn().await;
             blocking(move || {
-                let (reader, size) = open(&node, &name)?;
-                pack(&node, &name, reader, size)
+                let (file, size) = open(&node, &name)?;
+                let room = node.packer.room(size).ok_or(HandoverError::NotPacked)?;
+                let packed = node.packer.pack(name.as_bytes(), &mut file.take(size), room)?;
+                let size = packed.size()?;
+                Ok(Source::new(packed, size))
             })
             .await
         }
     }
-}
-
-/// Packs into a draft, which reserves the room and leaves nothing behind.
-fn pack(node: &Node, name: &Name, reader: Box<dyn Read + Send>, size: u64) -> Result<Source, HandoverError> {
-    let most = size + size / 100 + ARCHIVE_OVERHEAD;
-    let mut draft = node.spool.begin(most)?;
-    archive::pack(name.as_bytes(), &mut reader.take(size), DraftWriter(&mut draft))?;
-    let (contents, size) = (draft.contents()?, draft.written());
-    Source::new(Box::new(contents), size, Some(draft))
 }
 
 /// A file that became shorter than announced cannot be sent.

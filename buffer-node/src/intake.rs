@@ -168,15 +168,20 @@ impl Upload {
     }
 }
 
-/// Exchanges an archive for its content.
+/// Exchanges an archive for its content, which is claimed as the bytes of any upload are, or goes to disk.
 async fn unpack(node: &Arc<Node>, package: Package) -> Result<Package, IntakeError> {
-    let place = node.packing.acquire().await.expect("the semaphore is never closed");
+    let place = node.unpacking.acquire().await.expect("the semaphore is never closed");
     let unpacking = node.clone();
     let unpacked = blocking(move || {
-        let Package { mut draft, memory, name } = package;
+        let Package { mut draft, memory: _archive_memory, name } = package;
         let archive = Archive::open(draft.contents()?, unpacking.session.max_size)?;
-        let mut content = unpacking.spool.begin(archive.size())?;
+        let size = archive.size();
+        let mut content = unpacking.spool.begin(size)?;
         archive.inflate(&mut DraftWriter(&mut content))?;
+        let mut memory = Claim::nothing(&unpacking.budget);
+        if !memory.grow(usize::try_from(size).unwrap_or(usize::MAX)) {
+            content.contents()?;
+        }
         Ok(Package { draft: content, memory, name })
     })
     .await;

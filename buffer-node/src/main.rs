@@ -19,6 +19,7 @@ mod listen;
 mod log;
 mod memory;
 mod node;
+mod packer;
 mod report;
 mod rights;
 mod service;

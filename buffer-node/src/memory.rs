@@ -39,7 +39,7 @@ impl Claim {
     #[must_use]
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        if held + bytes > UPLOAD_MAX {
+        if bytes > UPLOAD_MAX - held {
             return false;
         }
         let permits = u32::try_from(bytes).expect("an upload's claim is small");

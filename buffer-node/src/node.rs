@@ -11,12 +11,14 @@ use crate::committer::Committer;
 use crate::config::Config;
 use crate::fatal::Fatal;
 use crate::filters::Filters;
+use crate::layout;
 use crate::log::Repeats;
 use crate::memory::Budget;
+use crate::packer::Packer;
 use crate::shared::Shared;
 
-/// Archives packed or unpacked at the same time. Each takes CPU and some memory; beyond it sessions wait.
-const PACKING_MAX: usize = 4;
+/// Archives unpacked at the same time. Each takes CPU and some memory; beyond it senders wait.
+const UNPACKING_MAX: usize = 4;
 
 /// The shared state.
 pub(crate) struct Node {
@@ -25,7 +27,8 @@ pub(crate) struct Node {
     pub(crate) shared: Shared,
     pub(crate) committer: Committer,
     pub(crate) budget: Budget,
-    pub(crate) packing: Semaphore,
+    pub(crate) unpacking: Semaphore,
+    pub(crate) packer: Packer,
     pub(crate) session: ResponderSettings,
     pub(crate) insecure: bool,
     pub(crate) repeats: Repeats,
@@ -60,7 +63,8 @@ impl Node {
             shared,
             committer,
             budget: Budget::new(config.buffered_bytes),
-            packing: Semaphore::new(PACKING_MAX),
+            unpacking: Semaphore::new(UNPACKING_MAX),
+            packer: Packer::new(layout::temporary(&config.directory)),
             session: config.session.clone(),
             insecure: config.insecure,
             repeats: Repeats::default(),

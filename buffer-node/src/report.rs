@@ -59,7 +59,7 @@ impl Report {
                 debug!(peer = %self.peer, %verb, name = %Escaped(name), "no such file");
             }
             HandoverError::Disk(_) => self.storage_failed(verb, name, error),
-            HandoverError::Leased | HandoverError::Full(_) => self.refused(verb, name, error),
+            HandoverError::Leased | HandoverError::NotPacked => self.refused(verb, name, error),
         }
     }
 

@@ -201,8 +201,7 @@ where
             Ok(source) => self.announce(source, None),
             Err(error) => {
                 self.report.not_given(verb, &shown, &error);
-                let full = matches!(error, HandoverError::Full(_));
-                self.refuse(if full { Reason::StorageFull } else { Reason::NotFound });
+                self.refuse(error.reason());
             }
         }
     }

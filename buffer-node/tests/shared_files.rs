@@ -63,6 +63,22 @@ fn a_compressed_answer_holds_the_file() {
 }
 
 #[test]
+fn compressed_answers_that_nobody_reads_lock_nobody_out() {
+    let node = Node::start("[spool]\nmax_files = 1\n");
+    fs::write(node.root.path("conf/a.conf"), "shared").expect("writes");
+    let mut unread: Vec<_> = (0..32).map(|_| node.connect()).collect();
+    for client in &mut unread {
+        assert!(client.ask("ZRECV <a.conf>").starts_with("ZRECV SIZE "));
+    }
+    let mut client = node.connect();
+    assert_eq!(client.ask("ZRECV <a.conf>"), "ZRECV ERR", "neither room nor a false `does not exist`");
+    assert_eq!(client.get("RECV <a.conf>"), Ok(b"shared".to_vec()));
+    assert_eq!(client.send("a.5.data", b"x"), "SEND OK", "the answers take no room in the spool");
+    assert_eq!(unread[0].say("ZRECV NO\n").ask("RECV <b.conf>"), "RECV ERR (file does not exist)");
+    client.get("ZRECV <a.conf>").expect("room again, though the spool is full");
+}
+
+#[test]
 fn a_large_file_is_streamed_and_one_that_is_declined_does_not_end_the_session() {
     let node = Node::start("max_size = \"20MB\"\n");
     let content: Vec<u8> = (0..5_000_000u32).map(|n| (n % 253) as u8).collect();
