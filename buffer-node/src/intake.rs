@@ -92,6 +92,7 @@ impl From<PutError> for IntakeError {
     fn from(error: PutError) -> Self {
         match error {
             PutError::Full(limit) => Self::SharedFull(limit),
+            PutError::Stopping(_) => Self::Disk(io::Error::other(error)),
             PutError::Io(error) => Self::Disk(error),
         }
     }
@@ -191,6 +192,7 @@ async fn unpack(node: &Arc<Node>, package: Package) -> Result<Package, IntakeErr
 
 /// Puts a whole draft in the place of a shared file.
 async fn share(node: &Arc<Node>, directory: String, package: Package) -> Result<Outcome, IntakeError> {
+    let _place = node.sharing.acquire().await.expect("the semaphore is never closed");
     let node = node.clone();
     blocking(move || {
         let Package { mut draft, memory: _memory, name } = package;

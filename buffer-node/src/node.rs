@@ -20,6 +20,9 @@ use crate::shared::Shared;
 /// Archives unpacked at the same time. Each takes CPU and some memory; beyond it senders wait.
 const UNPACKING_MAX: usize = 4;
 
+/// Shared files put at the same time. Beyond it their senders wait, and not on the threads that everybody needs.
+const SHARING_MAX: usize = 8;
+
 /// The shared state.
 pub(crate) struct Node {
     pub(crate) filters: Filters,
@@ -29,6 +32,7 @@ pub(crate) struct Node {
     pub(crate) budget: Budget,
     pub(crate) unpacking: Semaphore,
     pub(crate) packer: Packer,
+    pub(crate) sharing: Semaphore,
     pub(crate) session: ResponderSettings,
     pub(crate) insecure: bool,
     pub(crate) repeats: Repeats,
@@ -54,8 +58,9 @@ impl Node {
     ) -> Result<(Self, Recovery, JoinHandle<()>), StartError> {
         let (spool, recovery) = Spool::open(config.spool.clone())?;
         let directories = config.filters.directories();
-        let shared = Shared::open(&config.directory, &directories, config.overwrite, config.shared)
-            .map_err(StartError::Shared)?;
+        let shared =
+            Shared::open(&config.directory, &directories, config.overwrite, config.shared, fatal.clone())
+                .map_err(StartError::Shared)?;
         let (committer, thread) = Committer::start(spool.clone(), fatal).map_err(StartError::Thread)?;
         let node = Self {
             filters: config.filters.clone(),
@@ -65,6 +70,7 @@ impl Node {
             budget: Budget::new(config.buffered_bytes),
             unpacking: Semaphore::new(UNPACKING_MAX),
             packer: Packer::new(layout::temporary(&config.directory)),
+            sharing: Semaphore::new(SHARING_MAX),
             session: config.session.clone(),
             insecure: config.insecure,
             repeats: Repeats::default(),

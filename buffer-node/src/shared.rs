@@ -1,7 +1,9 @@
 //! Shared files: kept by name, replaced whole and durably, served to everybody, never drained.
 //!
 //! Operators edit the same directories with their own tools, so nothing about them is remembered between two
-//! requests but a running count for the room. Only regular files count as files: a link or a pipe that somebody
+//! requests but a running count for the room, and which files this process has made durable (`durable_files`). A failed
+//! fsync is final: afterwards nobody knows what the disk holds, and a second fsync would succeed and prove nothing. So
+//! nothing is put any more, repeats included, and the node ends. Only regular files count as files: a link or a pipe that somebody
 //! put there is neither followed nor opened.
 //!
 //! `overwrite` off means that a taken name keeps its bytes. A stock server refuses before the body; here the offer
@@ -9,6 +11,7 @@
 //! because a sender whose `SEND OK` was lost repeats itself and must hear `SEND OK`. To the stock client both
 //! refusals are the same words and the same exit code.
 
+mod durable_files;
 mod room;
 
 use std::fs::{self, File, OpenOptions};
@@ -17,14 +20,16 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::OFlags;
 use tidegate_proto::Name;
 use tidegate_spool::durable;
 
 use crate::config::SharedLimits;
+use crate::fatal::Fatal;
 use crate::layout;
+use durable_files::DurableFiles;
 use room::Room;
 
 /// Names that are put at the same time without waiting for each other.
@@ -42,6 +47,10 @@ pub(crate) struct Shared {
     stripes: [Mutex<()>; STRIPES],
     hasher: RandomState,
     counter: AtomicU64,
+    durable: DurableFiles,
+    fatal: Fatal,
+    /// `File::sync_all`, but in a test.
+    fsync: fn(&File) -> io::Result<()>,
 }
 
 /// What became of a file that was put.
@@ -59,6 +68,8 @@ pub(crate) enum Put {
 pub(crate) enum PutError {
     #[error("{0}")]
     Full(String),
+    #[error("nothing is stored until the node has started again: {0}")]
+    Stopping(Arc<str>),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -77,6 +88,7 @@ impl Shared {
         directories: &[&str],
         overwrite: bool,
         limits: SharedLimits,
+        fatal: Fatal,
     ) -> io::Result<Self> {
         let temporary = layout::temporary(root);
         durable::create_dir_all(&temporary)?;
@@ -95,6 +107,9 @@ impl Shared {
             stripes: std::array::from_fn(|_| Mutex::new(())),
             hasher: RandomState::new(),
             counter: AtomicU64::new(0),
+            durable: DurableFiles::default(),
+            fatal,
+            fsync: File::sync_all,
         })
     }
 
@@ -122,6 +137,9 @@ impl Shared {
         let path = layout::shared_file(&self.root, directory, name);
         let stripe = self.hasher.hash_one(&path) as usize % STRIPES;
         let _alone = self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = self.fatal.reason() {
+            return Err(PutError::Stopping(reason));
+        }
 
         let replaced = match find(&path)? {
             Found::Nothing => None,
@@ -129,9 +147,7 @@ impl Shared {
             Found::File(there) => {
                 let there_size = there.metadata()?.len();
                 if there_size == size && same_bytes(&there, &mut content)? {
-                    // An operator's copy, or a write that failed half-way, may not be durable yet.
-                    there.sync_all()?;
-                    sync_directory_of(&path)?;
+                    self.make_durable(&path, &there)?;
                     return Ok(Put::Same);
                 }
                 if !self.overwrite {
@@ -179,13 +195,18 @@ impl Shared {
     fn write(&self, path: &Path, content: &mut File) -> io::Result<Put> {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let aside = layout::temporary(&self.root).join(number.to_string());
-        let renamed = copy_durably(content, &aside).and_then(|()| {
+        // Opened first: without descriptors nothing is renamed that could not be made durable.
+        let directory = directory_of(path)?;
+        let renamed = self.copy_durably(content, &aside).and_then(|file| {
             // Without `overwrite`, what an operator has put there in the meantime wins.
-            if self.overwrite { fs::rename(&aside, path) } else { durable::rename_noreplace(&aside, path) }
+            let rename = if self.overwrite { fs::rename } else { durable::rename_noreplace };
+            rename(&aside, path)?;
+            file.metadata()
         });
         match renamed {
-            Ok(()) => {
-                sync_directory_of(path)?;
+            Ok(placed) => {
+                self.final_fsync(&directory, path)?;
+                self.durable.remember(path, &placed);
                 Ok(Put::Written)
             }
             Err(error) => {
@@ -197,16 +218,38 @@ impl Shared {
             }
         }
     }
+
+    /// A failure harms nobody: what was written is thrown away.
+    fn copy_durably(&self, content: &mut File, aside: &Path) -> io::Result<File> {
+        let mut file = durable::create_new(aside)?;
+        io::copy(content, &mut file)?;
+        (self.fsync)(&file)?;
+        Ok(file)
+    }
+
+    /// Makes durable what somebody else, or an earlier process, has put there.
+    fn make_durable(&self, path: &Path, there: &File) -> io::Result<()> {
+        let before = there.metadata()?;
+        if self.durable.holds(path, &before) {
+            return Ok(());
+        }
+        let directory = directory_of(path)?;
+        self.final_fsync(there, path)?;
+        self.final_fsync(&directory, path)?;
+        self.durable.remember(path, &before);
+        Ok(())
+    }
+
+    /// An fsync of what is visible already.
+    fn final_fsync(&self, file: &File, path: &Path) -> io::Result<()> {
+        (self.fsync)(file).inspect_err(|error| {
+            self.fatal.declare(format_args!("cannot fsync {}: {error}; check the disk", path.display()));
+        })
+    }
 }
 
-fn copy_durably(content: &mut File, aside: &Path) -> io::Result<()> {
-    let mut file = durable::create_new(aside)?;
-    io::copy(content, &mut file)?;
-    file.sync_all()
-}
-
-fn sync_directory_of(path: &Path) -> io::Result<()> {
-    durable::sync_dir(path.parent().expect("a shared file lies in a directory"))
+fn directory_of(path: &Path) -> io::Result<File> {
+    File::open(path.parent().expect("a shared file lies in a directory"))
 }
 
 /// Never follows a link, and never waits for the other end of a pipe.

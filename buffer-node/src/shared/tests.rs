@@ -13,8 +13,20 @@ struct Store {
 
 fn store(overwrite: bool) -> Store {
     let root = tempfile::tempdir().expect("a directory");
-    let shared = Shared::open(root.path(), &["conf"], overwrite, ROOM).expect("opens");
+    let shared = open(root.path(), overwrite).expect("opens");
     Store { shared, root }
+}
+
+fn open(root: &Path, overwrite: bool) -> io::Result<Shared> {
+    Shared::open(root, &["conf"], overwrite, ROOM, Fatal::default())
+}
+
+fn broken_disk(_: &File) -> io::Result<()> {
+    Err(io::Error::other("the disk is gone"))
+}
+
+fn broken_directory(file: &File) -> io::Result<()> {
+    if file.metadata()?.is_dir() { broken_disk(file) } else { file.sync_all() }
 }
 
 impl Store {
@@ -115,8 +127,44 @@ fn the_room_ends_and_replacing_costs_the_difference_only() {
 fn what_a_killed_process_left_aside_is_removed_at_start() {
     let store = store(false);
     fs::write(layout::temporary(store.root.path()).join("7"), "half").expect("writes");
-    Shared::open(store.root.path(), &["conf"], false, ROOM).expect("opens");
+    open(store.root.path(), false).expect("opens");
     assert!(store.nothing_aside());
+}
+
+#[test]
+fn a_file_whose_name_may_not_be_durable_is_never_answered_as_stored() {
+    let mut store = store(true);
+    store.shared.fsync = broken_directory;
+    store.put("a.conf", b"one").expect_err("its name may be lost");
+    store.shared.fsync = File::sync_all;
+    assert!(
+        matches!(store.put("a.conf", b"one"), Err(PutError::Stopping(_))),
+        "a second fsync proves nothing"
+    );
+    assert!(matches!(store.put("b.conf", b"one"), Err(PutError::Stopping(_))));
+    assert!(store.shared.fatal.reason().is_some_and(|reason| reason.contains("a.conf")), "the node ends");
+}
+
+#[test]
+fn a_file_that_never_became_visible_may_be_put_again() {
+    let mut store = store(true);
+    store.shared.fsync = broken_disk;
+    store.put("a.conf", b"one").expect_err("not durable");
+    assert_eq!(store.get("a.conf"), None);
+    assert!(store.nothing_aside());
+    store.shared.fsync = File::sync_all;
+    assert_eq!(store.put("a.conf", b"one").expect("puts"), Put::Written);
+}
+
+#[test]
+fn a_repeat_costs_no_fsync_unless_somebody_touched_the_file() {
+    let mut store = store(false);
+    store.put("a.conf", b"one").expect("puts");
+    store.shared.fsync = broken_disk;
+    assert_eq!(store.put("a.conf", b"one").expect("nothing to make durable"), Put::Same);
+    fs::remove_file(store.path("a.conf")).expect("removes");
+    fs::write(store.path("a.conf"), b"one").expect("an operator's own copy");
+    store.put("a.conf", b"one").expect_err("that copy must be made durable first");
 }
 
 #[test]
