@@ -9,6 +9,8 @@
 //! - bytes that a sender writes into a file *after* the server opened it for `MV`: they go with the unlinked file;
 //! - a file rewritten twice between `RECV` and `MV`: the version in between was never readable by anybody.
 
+mod strike;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,8 +23,10 @@ use tidegate_tests::oracle::Oracle;
 use tidegate_tests::scenarios::each;
 use tidegate_tests::sender::ipv4;
 use tidegate_tests::stock::{INSTALLED_FILTERS, PASTED_FILTERS, Stock, readable, rewrite};
-use tidegate_tests::tap::{Chunk, From, Tap, Verdict};
+use tidegate_tests::tap::{Tap, Verdict};
 use tidegate_tests::{address, until};
+
+use strike::{STEPS, Strike};
 
 const SETTINGS: &str = "sync_interval = \"200ms\"\nsync_timeout = \"5s\"\nsync_backoff_max = \"500ms\"";
 
@@ -127,67 +131,6 @@ fn the_certificate_rules_of_stock_sites_are_met() {
     });
 }
 
-/// Every step of a pull: what the dialler says, and the answer to it. The number tells the how-manieth of its kind.
-const STEPS: [(&str, From, &str, u32); 16] = [
-    ("first LS", From::Dialler, "LS <", 1),
-    ("its size", From::Listener, "LS <", 1),
-    ("its OK", From::Dialler, "LS OK", 1),
-    ("its listing", From::Listener, "LS OK", 1),
-    ("second LS", From::Dialler, "LS <", 2),
-    ("second listing", From::Listener, "LS OK", 2),
-    ("RECV", From::Dialler, "RECV <", 1),
-    ("its size", From::Listener, "RECV <", 1),
-    ("its OK", From::Dialler, "RECV OK", 1),
-    ("its body", From::Listener, "RECV OK", 1),
-    ("second RECV", From::Dialler, "RECV <", 2),
-    ("MV", From::Dialler, "MV <", 1),
-    ("its size", From::Listener, "MV <", 1),
-    ("its OK", From::Dialler, "MV OK", 1),
-    ("its body", From::Listener, "MV OK", 1),
-    ("second MV", From::Dialler, "MV <", 2),
-];
-
-/// A tap's rule that strikes once, at one step, and cuts there.
-struct Strike {
-    from: From,
-    request: &'static str,
-    state: Mutex<StrikeState>,
-    struck: AtomicBool,
-}
-
-struct StrikeState {
-    left: u32,
-    /// The dialler's last message is the request in question.
-    asked: bool,
-    then: Box<dyn Fn() + Send + Sync>,
-}
-
-impl Strike {
-    fn new(from: From, request: &'static str, occurrence: u32) -> Strike {
-        let state = StrikeState { left: occurrence, asked: false, then: Box::new(|| {}) };
-        Strike { from, request, state: Mutex::new(state), struck: AtomicBool::new(false) }
-    }
-
-    fn rule(&self, chunk: &Chunk<'_>) -> Verdict {
-        let mut state = self.state.lock().expect("no holder panics");
-        let here = match chunk.from {
-            From::Dialler => {
-                state.asked = chunk.asks(self.request);
-                state.asked && self.from == From::Dialler
-            }
-            // The first chunk of the answer only.
-            From::Listener => std::mem::take(&mut state.asked) && self.from == From::Listener,
-        };
-        state.left -= u32::from(here && state.left > 0);
-        if !here || state.left > 0 || self.struck.load(Ordering::SeqCst) {
-            return Verdict::Pass;
-        }
-        (state.then)();
-        self.struck.store(true, Ordering::SeqCst);
-        Verdict::Cut
-    }
-}
-
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Cut,
@@ -211,15 +154,15 @@ fn nothing_is_lost_or_doubled_by_a_cut_or_kill_at_any_message() {
         let mut central = Central::new(&authority, &[Site::plain("stock", tap.address())], SETTINGS);
         {
             // Held until the process is known: no message overtakes its fault.
-            let mut state = strike.state.lock().expect("no holder panics");
+            let mut also = strike.hold();
             central.run();
             match fault {
                 Fault::Cut => {}
-                Fault::KillServer => state.then = Box::new(central.process().killer()),
-                Fault::KillStock => state.then = Box::new(scene.stock.process().killer()),
+                Fault::KillServer => *also = Box::new(central.process().killer()),
+                Fault::KillStock => *also = Box::new(scene.stock.process().killer()),
             }
         }
-        until::holds(&format!("{what}: the step is reached"), || strike.struck.load(Ordering::SeqCst));
+        until::holds(&format!("{what}: the step is reached"), || strike.has_struck());
         match fault {
             Fault::Cut => {}
             Fault::KillServer => central.run(),
