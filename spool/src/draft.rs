@@ -95,14 +95,13 @@ impl Draft {
         self.store.fs.open(&temporary.path)
     }
 
-    /// Moves the buffered bytes to the temporary file.
+    /// Moves the buffered bytes to the temporary file, and gives their memory back: an owner that has this done to
+    /// save memory counts on it.
     fn spill(&mut self) -> io::Result<()> {
         if !self.buffer.is_empty() {
-            let mut buffer = std::mem::take(&mut self.buffer);
+            let buffer = std::mem::take(&mut self.buffer);
             let offset = self.written - buffer.len() as u64;
             self.file()?.write_at(offset, &buffer)?;
-            buffer.clear();
-            self.buffer = buffer;
         }
         Ok(())
     }
@@ -171,5 +170,28 @@ impl Drop for Draft {
         {
             tracing::warn!(path = %temporary.path.display(), %error, "cannot remove an unfinished upload");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Duplicates, Settings, Spool};
+
+    #[test]
+    fn what_is_on_disk_takes_no_memory() {
+        let root = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            root: root.path().join("spool"),
+            max_bytes: 1_000,
+            max_files: 10,
+            reserve_bytes: 0,
+            duplicates: Duplicates::default(),
+        };
+        let (spool, _) = Spool::open(settings).unwrap();
+        let mut draft = spool.begin(300).unwrap();
+        draft.write(&[b'a'; 300]).unwrap();
+        assert_eq!(draft.buffer.len(), 300);
+        draft.contents().unwrap();
+        assert_eq!(draft.buffer.capacity(), 0);
     }
 }
