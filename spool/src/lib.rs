@@ -47,6 +47,7 @@ pub use id::Id;
 pub use index::Package;
 pub use lease::Lease;
 pub use listing::Listing;
+pub use names::{LISTED_NAME_MAX, NAME_MAX};
 pub use recover::Recovery;
 pub use seen::Duplicates;
 pub use store::{Settings, Spool, Usage};

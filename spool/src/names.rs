@@ -11,10 +11,10 @@
 use std::borrow::Cow;
 
 /// Longest name a sender may give, in bytes. Longer ones are refused.
-pub(crate) const NAME_MAX: usize = 200;
+pub const NAME_MAX: usize = 200;
 /// Longest name a package is listed by: room to make the longest name unique. With 44 bytes of number and digest
 /// before it, it just fits the 255 bytes of a file name.
-pub(crate) const LISTED_NAME_MAX: usize = NAME_MAX + 10;
+pub const LISTED_NAME_MAX: usize = NAME_MAX + 10;
 /// Equal packages that can be told apart by a made name, beside the one listed by its own: six weeks of one every
 /// quarter of an hour. Their names form a ring, so it limits what is stored at a time only. Beyond it the sender is
 /// refused ([`crate::CommitError::NoFreeName`]), never taken for a repeat. Tests get there sooner.
