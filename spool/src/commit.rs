@@ -143,7 +143,7 @@ impl Store {
                 item.result = item.draft.rename(path).map_err(CommitError::from);
             }
             // A failure poisons, which is looked at next.
-            let _ = self.poison.fsynced(self.fs.sync_dir(&self.layout.ready), &self.layout.ready);
+            let _ = self.poison.fsynced(self.ready.sync(), &self.layout.ready);
         }
         if let Err(poisoned) = self.check_poison() {
             pending.iter_mut().for_each(|item| item.result = Err(poisoned.clone()));

@@ -31,9 +31,23 @@ pub(crate) trait Fs: Send + Sync {
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     fn sync_file(&self, path: &Path) -> io::Result<()>;
-    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Opens a directory, to fsync it again and again.
+    fn open_dir(&self, path: &Path) -> io::Result<Box<dyn Directory>>;
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.open_dir(path)?.sync()
+    }
     /// Bytes that an unprivileged process may still write.
     fn free(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// An open directory.
+///
+/// The spool keeps those it fsyncs all the time open: a process that has run out of descriptors can still finish
+/// what it has begun, and whatever fails is the fsync itself. The directory is the spool's own while it is open: who
+/// puts another one in its place takes what is renamed into that out of these fsyncs.
+pub(crate) trait Directory: Send + Sync {
+    /// Makes the names in it durable, removals included.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// A new file being written.
@@ -115,13 +129,19 @@ impl Fs for Disk {
         durable::sync_file(path)
     }
 
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        durable::sync_dir(path)
+    fn open_dir(&self, path: &Path) -> io::Result<Box<dyn Directory>> {
+        Ok(Box::new(File::open(path)?))
     }
 
     fn free(&self, path: &Path) -> io::Result<u64> {
         let space = rustix::fs::statvfs(path)?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+}
+
+impl Directory for File {
+    fn sync(&self) -> io::Result<()> {
+        self.sync_all()
     }
 }
 

@@ -68,7 +68,7 @@ impl Store {
         let mut unlinked: Vec<_> = packages.iter().map(|package| (*package, Ok(()))).collect();
         // Giving the blocks of a file back takes ext4 about as long as an fsync.
         parallel::for_each(&mut unlinked, self.threads, |(package, result)| *result = self.unlink(package));
-        self.poison.fsynced(self.fs.sync_dir(&self.layout.ready), &self.layout.ready)?;
+        self.poison.fsynced(self.ready.sync(), &self.layout.ready)?;
         let mut state = lock(&self.state);
         for ((package, _), record) in unlinked.iter().zip(records).filter(|((_, done), _)| done.is_ok()) {
             state.index.remove(package);

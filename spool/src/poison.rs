@@ -3,6 +3,9 @@
 //! After a failed fsync the kernel drops what it could not write and reports success from then on. So the first
 //! failure is remembered here, and nothing is stored or deleted any more until the spool is opened anew and has
 //! looked at what the disk really holds.
+//!
+//! A call that fails *before* its fsync, because no descriptor or memory was left to open something, is not such a
+//! failure: nothing was lost, what it was for is refused, and the next one may succeed.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +18,8 @@ use crate::error::{Context, DiskError};
 pub(crate) struct Poison(OnceLock<Arc<str>>);
 
 impl Poison {
-    /// Every fsync after the spool has been opened hands in its result here.
+    /// Every fsync after the spool has been opened hands in its result here: of something opened before, so that
+    /// nothing else can fail in it.
     pub(crate) fn fsynced(&self, result: io::Result<()>, path: &Path) -> Result<(), DiskError> {
         let result = result.context("fsync", path);
         if let Err(error) = &result {

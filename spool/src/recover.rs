@@ -102,11 +102,13 @@ pub(crate) fn open_on(
         max_bytes: settings.max_bytes,
         reserve_bytes: settings.reserve_bytes,
     };
+    let ready = fs.open_dir(&layout.ready).context("open", &layout.ready)?;
     let store = Store {
         quota: Quota::new(limits, Arc::clone(&fs), layout.root.clone(), index.len(), index.bytes()),
         fs,
         clock,
         layout,
+        ready,
         run,
         threads,
         poison,

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Millis;
 use crate::error::{Context, DiskError};
-use crate::fs::{Fs, Written};
+use crate::fs::{Directory, Fs, Written};
 use crate::id::Id;
 use crate::layout::{Layout, parse_segment};
 use crate::poison::Poison;
@@ -140,6 +140,8 @@ pub(crate) fn replay(
 pub(crate) struct SeenLog {
     fs: Arc<dyn Fs>,
     layout: Layout,
+    /// `seen/`, open from start to end.
+    directory: Box<dyn Directory>,
     duplicates: Duplicates,
     poison: Arc<Poison>,
     run: u64,
@@ -160,15 +162,22 @@ impl SeenLog {
         run: u64,
         older: Vec<Segment>,
     ) -> Result<Self, DiskError> {
-        let (current, file) = begin_segment(&*fs, &poison, &layout, run, 0)?;
-        Ok(Self { fs, layout, duplicates, poison, run, older, current, file, next_number: 1 })
+        let directory = fs.open_dir(&layout.seen).context("open", &layout.seen)?;
+        let (current, file) = begin_segment(&*fs, &*directory, &poison, &layout, run, 0)?;
+        Ok(Self { fs, layout, directory, duplicates, poison, run, older, current, file, next_number: 1 })
     }
 
     /// Writes deletions durably. After an error nothing is known about them, and the next ones take their place.
     pub(crate) fn append(&mut self, records: &[Record]) -> Result<(), DiskError> {
         if self.current.records >= SEGMENT_RECORDS {
-            let (segment, file) =
-                begin_segment(&*self.fs, &self.poison, &self.layout, self.run, self.next_number)?;
+            let (segment, file) = begin_segment(
+                &*self.fs,
+                &*self.directory,
+                &self.poison,
+                &self.layout,
+                self.run,
+                self.next_number,
+            )?;
             self.older.push(std::mem::replace(&mut self.current, segment));
             self.file = file;
             self.next_number += 1;
@@ -203,6 +212,7 @@ impl SeenLog {
 /// Makes a segment, its name durable, with room for all its records: deletions must work on a full disk, too.
 fn begin_segment(
     fs: &dyn Fs,
+    directory: &dyn Directory,
     poison: &Poison,
     layout: &Layout,
     run: u64,
@@ -213,7 +223,7 @@ fn begin_segment(
     if let Err(error) = file.allocate((SEGMENT_RECORDS * RECORD_BYTES) as u64) {
         tracing::debug!(path = %path.display(), %error, "no room set aside for the record of deletions");
     }
-    poison.fsynced(fs.sync_dir(&layout.seen), &layout.seen)?;
+    poison.fsynced(directory.sync(), &layout.seen)?;
     Ok((Segment::new(path), file))
 }
 

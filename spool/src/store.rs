@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use crate::clock::{Clock, system_time};
 use crate::draft::Draft;
 use crate::error::{CommitError, Full, OpenError};
-use crate::fs::Fs;
+use crate::fs::{Directory, Fs};
 use crate::index::{Index, Package};
 use crate::layout::Layout;
 use crate::lease::Lease;
@@ -77,6 +77,8 @@ pub(crate) struct Store {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) clock: Clock,
     pub(crate) layout: Layout,
+    /// `ready/`, open from start to end.
+    pub(crate) ready: Box<dyn Directory>,
     pub(crate) run: u64,
     /// Threads that fsync a batch.
     pub(crate) threads: usize,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::clock::Millis;
-use crate::fs::{Found, Fs, Written};
+use crate::fs::{Directory, Found, Fs, Written};
 use crate::parallel::lock;
 
 /// A choice among `0..n`, where a crash decides what it keeps; 0 is as little as possible.
@@ -36,6 +36,9 @@ pub(crate) enum Fuse {
     Death(u32),
     /// The fsync after that many others fails.
     FailedFsync(u32),
+    /// After that many things were opened, the next one is not: no descriptor is left. (But for reading: that is how
+    /// a test looks.)
+    NoDescriptor(u32),
 }
 
 #[derive(Clone, Default)]
@@ -113,6 +116,21 @@ impl Disk {
         }
     }
 
+    /// A call that needs a descriptor.
+    fn open(&mut self) -> io::Result<()> {
+        match &mut self.fuse {
+            Some(Fuse::NoDescriptor(0)) => {
+                self.fuse = None;
+                Err(rustix::io::Errno::MFILE.into())
+            }
+            Some(Fuse::NoDescriptor(left)) => {
+                *left -= 1;
+                Ok(())
+            }
+            _ => self.alive(),
+        }
+    }
+
     fn names(&mut self, directory: &Path) -> io::Result<&mut Names> {
         self.directories.get_mut(directory).ok_or_else(|| error(io::ErrorKind::NotFound))
     }
@@ -149,6 +167,11 @@ impl Memory {
 
     pub(crate) fn light(&self, fuse: Fuse) {
         lock(&self.0).fuse = Some(fuse);
+    }
+
+    /// Whether something is still to go wrong, or goes wrong all the time.
+    pub(crate) fn is_lit(&self) -> bool {
+        lock(&self.0).fuse.is_some()
     }
 
     /// Whether the fuse has burnt down and the process cannot do anything any more.
@@ -238,6 +261,7 @@ impl Fs for Memory {
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Written>> {
         let mut disk = lock(&self.0);
+        disk.open()?;
         disk.change()?;
         let inode = disk.files.len();
         let (directory, name) = split(path);
@@ -286,23 +310,38 @@ impl Fs for Memory {
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
         let mut disk = lock(&self.0);
+        disk.open()?;
         let inode = disk.file(path)?;
         disk.sync_inode(inode)
     }
 
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+    fn open_dir(&self, path: &Path) -> io::Result<Box<dyn Directory>> {
         let mut disk = lock(&self.0);
+        disk.open()?;
+        disk.names(path)?;
+        Ok(Box::new(DirectoryHandle { memory: self.clone(), path: path.to_owned() }))
+    }
+
+    fn free(&self, _: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+}
+
+struct DirectoryHandle {
+    memory: Memory,
+    path: PathBuf,
+}
+
+impl Directory for DirectoryHandle {
+    fn sync(&self) -> io::Result<()> {
+        let mut disk = lock(&self.memory.0);
         let works = disk.sync()?;
-        let names = disk.names(path)?;
+        let names = disk.names(&self.path)?;
         if !works {
             return Err(io::Error::other("fsync failed"));
         }
         names.settle(|history| history.len() - 1);
         Ok(())
-    }
-
-    fn free(&self, _: &Path) -> io::Result<u64> {
-        Ok(u64::MAX)
     }
 }
 

@@ -107,3 +107,35 @@ fn more_equal_reports_than_names_are_refused() {
     owner.take(Step::Wait(20 * MINUTE));
     assert!(matches!(commit(&owner), Ok(Stored::New { .. })));
 }
+
+/// A flood of connections takes all descriptors. A commit needs one for each of its files and nothing more; without
+/// it the file is refused, no other one is, and nothing has to be started again.
+#[test]
+fn a_lack_of_descriptors_refuses_what_needs_one_and_no_more() {
+    let files = |owner: &Owner| owner.spool().usage().files;
+    let lack = |after| Step::Light(Fuse::NoDescriptor(after), Crash::Process);
+    let mut owner = live([lack(1), Step::Commit(vec![(2, 0)])]);
+    assert_eq!(files(&owner), 1, "there was one left");
+    owner.take(Step::Delete(vec![0]));
+    assert_eq!(files(&owner), 0, "none is needed");
+    owner.take(Step::Commit(vec![(2, 1), (2, 2)]));
+    assert_eq!(files(&owner), 1, "not the one that was too large for memory");
+    owner.take(Step::Commit(vec![(2, 2)]));
+    owner.take(Step::Crash(Crash::Blackout));
+    assert_eq!(files(&owner), 2);
+}
+
+/// The record of deletions goes on in a new file every now and then.
+#[test]
+fn a_deletion_that_lacks_a_descriptor_is_made_up_for() {
+    let mut owner = live([
+        Step::Commit(vec![(2, 0), (2, 1), (1, 0), (1, 1), (0, 0)]),
+        Step::Delete(vec![0, 1, 2, 3]),
+        Step::Light(Fuse::NoDescriptor(0), Crash::Process),
+        Step::Delete(vec![0]),
+    ]);
+    assert_eq!(owner.spool().usage().files, 1, "refused");
+    owner.take(Step::Delete(vec![0]));
+    owner.take(Step::Crash(Crash::Blackout));
+    assert_eq!(owner.spool().usage().files, 0);
+}
