@@ -6,6 +6,8 @@
 //! for an ingest), `TIDEGATE_STOCK_SERVER` (a real stock server to measure beside; without it its rows are missing).
 //! Everything runs on loopback and in temporary directories below `TMPDIR`: choose the disk with that.
 
+#![expect(clippy::print_stdout, reason = "the figures are the output")]
+
 mod corpus;
 mod drain;
 mod idle;
