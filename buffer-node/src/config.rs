@@ -43,7 +43,8 @@ pub(crate) struct Config {
     pub(crate) overwrite: bool,
     /// What every session insists on.
     pub(crate) session: ResponderSettings,
-    /// The longest TLS handshake, the first byte included. Beyond it the connection closes.
+    /// From accepting a connection to its first byte and, with TLS, to the end of the handshake. Beyond it the
+    /// connection closes.
     pub(crate) handshake: Duration,
     /// Bytes of unfinished uploads held in memory, all connections together. Beyond it they go to disk early.
     pub(crate) buffered_bytes: u64,
@@ -162,6 +163,7 @@ fn session_limits(
 ) -> ResponderSettings {
     let rate = session.body_rate;
     ResponderSettings {
+        line: section.take_or("line", session.line as u64, problems, line) as usize,
         idle: section.take_or("idle", session.idle, problems, values::positive_duration),
         body_rate: BodyRate {
             bytes_per_second: section.take_or("body_rate", rate.bytes_per_second, problems, values::size),
@@ -169,6 +171,11 @@ fn session_limits(
         },
         ..session
     }
+}
+
+/// Shorter lines have no room for the longest name; longer ones only cost memory.
+fn line(value: &toml::de::DeValue<'_>) -> Result<u64, String> {
+    values::number(value, 256, 65_536)
 }
 
 /// The TLS files and whether plain connections are accepted.

@@ -60,11 +60,15 @@ fn a_body_that_hardly_moves_ends_the_connection_and_leaves_nothing() {
 
 #[test]
 fn an_endless_line_is_cut_off() {
-    let node = Node::start("");
-    let mut client = node.connect();
-    client.say(vec![b'x'; 1025]);
-    assert!(client.is_closed());
-    node.logs("a line is longer than 1024 bytes");
+    for (settings, most) in [("", 1024), ("[limits]\nline = 300\n", 300)] {
+        let node = Node::start(settings);
+        let mut client = node.connect();
+        let name = "x".repeat(most - "RECV <>\n".len());
+        assert_eq!(client.ask(format!("RECV <{name}>")), "RECV ERR (file has an invalid file name)");
+        client.say(vec![b'x'; most]);
+        assert!(client.is_closed());
+        node.logs("a line is longer than the limit");
+    }
 }
 
 #[test]

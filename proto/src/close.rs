@@ -1,11 +1,12 @@
 //! Why a connection is over.
 //!
 //! Tentacle has no words for it: a peer that breaks the protocol is disconnected without one. So the reason lives
-//! here, for the log of this end. Bytes of the peer are quoted escaped, and never those of a `PASS`.
+//! here, for the log of this end. Bytes of the peer are quoted escaped, in part when they are many, and never what
+//! stands behind a `PASS`.
 
 use alloc::vec::Vec;
 
-use crate::Escaped;
+use crate::Quoted;
 
 /// Why a connection is over, in words for an operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,17 +35,26 @@ pub enum Close {
         /// What it did not answer.
         request: &'static str,
     },
+    /// The end came where a peer was to say whether it wants the body that it asked for.
+    #[error(
+        "the peer closed the connection after the answer to its {request}, without taking the body or declining it"
+    )]
+    Untaken {
+        /// What it asked.
+        request: &'static str,
+    },
     /// The end came after the body of a `MV`, where the next command would have proved that the body was read.
     #[error("the peer closed the connection after a MV body without a next command, so the file is kept")]
     Unproven,
-    /// No `\n` within [`LINE_MAX`](crate::limits::LINE_MAX) bytes.
-    #[error("a line is longer than {} bytes", crate::limits::LINE_MAX)]
+    /// No `\n` within the limit: [`ResponderSettings::line`](crate::ResponderSettings::line) at the listening end,
+    /// [`LINE_MAX`](crate::limits::LINE_MAX) at the dialling one.
+    #[error("a line is longer than the limit for lines")]
     LineTooLong,
     /// A line ended in CR LF.
     #[error("a line ends in CR LF; Tentacle ends its lines with LF alone")]
     CarriageReturn,
-    /// A line that is no command.
-    #[error("unknown command \"{}\"", Escaped(.0))]
+    /// A line that is no command. Of a `PASS` in any spelling, only the word.
+    #[error("unknown command \"{}\"", Quoted(.0))]
     UnknownCommand(Vec<u8>),
     /// A command where `PASS` was due.
     #[error("the peer gave no password; set the same password at both ends")]
@@ -79,8 +89,9 @@ pub enum Close {
     /// Bytes where nothing was asked.
     #[error("the peer sent bytes that were not asked for")]
     Unasked,
-    /// A line that is no reply to what was asked.
-    #[error("\"{}\" is no answer to {request}", Escaped(line))]
+    /// A line that is no reply to what was asked. Of a `PASS` in any spelling, as a peer that echoes would send it
+    /// back, only the word.
+    #[error("\"{}\" is no answer to {request}", Quoted(line))]
     UnexpectedReply {
         /// What was asked.
         request: &'static str,
@@ -90,10 +101,30 @@ pub enum Close {
 }
 
 impl Close {
+    pub(crate) fn unknown_command(line: Vec<u8>) -> Self {
+        Close::UnknownCommand(without_password(line))
+    }
+
+    pub(crate) fn unexpected_reply(request: &'static str, line: Vec<u8>) -> Self {
+        Close::UnexpectedReply { request, line: without_password(line) }
+    }
+
     /// Whether this is how sessions are meant to end.
     pub fn is_clean(&self) -> bool {
         matches!(self, Close::Quit | Close::PeerLeft)
     }
+}
+
+/// What may be told of a line to others than its sender: of a `PASS`, in any spelling, only the word.
+fn without_password(mut line: Vec<u8>) -> Vec<u8> {
+    const PASS: &[u8] = b"PASS";
+
+    let start = line.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let end = start + PASS.len();
+    if line.get(start..end).is_some_and(|word| word.eq_ignore_ascii_case(PASS)) {
+        line.truncate(end);
+    }
+    line
 }
 
 #[cfg(test)]
@@ -118,5 +149,25 @@ mod tests {
             Close::UnknownCommand(vec![b'a', 0x1b, 0xff]).to_string(),
             r#"unknown command "a\x1b\xff""#
         );
+    }
+
+    #[test]
+    fn passwords_are_never_quoted() {
+        for line in ["PASS geheim", "pass geheim", "PaSS\tgeheim", "PASSgeheim", " \tPASS geheim"] {
+            for close in [Close::unknown_command(line.into()), Close::unexpected_reply("PASS", line.into())] {
+                for quote in [close.to_string(), alloc::format!("{close:?}")] {
+                    assert!(!quote.contains("geheim"), "{line:?}: {quote}");
+                }
+                assert!(close.to_string().to_ascii_uppercase().contains("PASS\""), "{line:?}: {close}");
+            }
+        }
+        assert_eq!(Close::unknown_command(b"PAS".to_vec()), Close::UnknownCommand(b"PAS".to_vec()));
+    }
+
+    #[test]
+    fn long_lines_are_quoted_in_part() {
+        let close = Close::UnknownCommand(vec![0xff; 1000]).to_string();
+        assert_eq!(close.matches("\\xff").count(), 200);
+        assert!(close.ends_with("… (1000 bytes)\""), "{close}");
     }
 }

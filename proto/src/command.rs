@@ -110,7 +110,7 @@ pub(crate) enum Command {
 impl Command {
     /// The meaning of a line without its `\n`.
     pub(crate) fn parse(line: Vec<u8>) -> Result<Command, Close> {
-        Self::recognise(&line).ok_or(Close::UnknownCommand(line))
+        Self::recognise(&line).ok_or_else(|| Close::unknown_command(line))
     }
 
     fn recognise(line: &[u8]) -> Option<Command> {

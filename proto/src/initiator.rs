@@ -202,7 +202,7 @@ impl Initiator {
             return Step::waiting(input.len(), now, by, Close::NoAnswer { request });
         };
         if Reply::parse(request, &line) != Some(Reply::Ok) {
-            return Err(Close::UnexpectedReply { request, line });
+            return Err(Close::unexpected_reply(request, line));
         }
         self.turn = Turn::Idle;
         Ok(Step::event(used, InitiatorEvent::Ready))

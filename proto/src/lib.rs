@@ -39,7 +39,7 @@ pub use close::Close;
 pub use command::{Packing, Verb};
 pub use initiator::{Initiator, InitiatorEvent, InitiatorSettings};
 pub use machine::{Machine, Step, Time};
-pub use name::{Escaped, InvalidName, Name};
+pub use name::{Escaped, InvalidName, Name, Quoted};
 pub use password::PassDigest;
 pub use reply::{Reason, Refusal};
 pub use responder::{Responder, ResponderEvent, ResponderSettings};

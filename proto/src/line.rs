@@ -10,16 +10,28 @@ use core::mem;
 use crate::{Close, limits::LINE_MAX};
 
 /// The beginning of a line that is not complete.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LineReader {
+    /// The longest line, its `\n` included.
+    max: usize,
     partial: Vec<u8>,
 }
 
+impl Default for LineReader {
+    fn default() -> Self {
+        Self::new(LINE_MAX)
+    }
+}
+
 impl LineReader {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { max, partial: Vec::new() }
+    }
+
     /// The next line, without its `\n`, and how much of `input` it used. `None`: all of `input` was used, and the
     /// line goes on.
     pub(crate) fn take(&mut self, input: &[u8]) -> Result<Option<(usize, Vec<u8>)>, Close> {
-        let room = LINE_MAX - self.partial.len();
+        let room = self.max - self.partial.len();
         match input.iter().take(room).position(|&byte| byte == b'\n') {
             Some(end) => {
                 let mut line = mem::take(&mut self.partial);
@@ -57,17 +69,19 @@ mod tests {
 
     #[test]
     fn a_line_has_a_longest_length() {
-        for split in [0, 1, LINE_MAX - 1] {
-            let mut line = vec![b'x'; LINE_MAX - 1];
-            line.push(b'\n');
-            let mut lines = LineReader::default();
-            assert_eq!(lines.take(&line[..split]), Ok(None));
-            let (used, text) = lines.take(&line[split..]).unwrap().unwrap();
-            assert_eq!((used, text.len()), (LINE_MAX - split, LINE_MAX - 1));
+        for max in [10, LINE_MAX] {
+            for split in [0, 1, max - 1] {
+                let mut line = vec![b'x'; max - 1];
+                line.push(b'\n');
+                let mut lines = LineReader::new(max);
+                assert_eq!(lines.take(&line[..split]), Ok(None));
+                let (used, text) = lines.take(&line[split..]).unwrap().unwrap();
+                assert_eq!((used, text.len()), (max - split, max - 1));
 
-            line.insert(0, b'x');
-            assert_eq!(lines.take(&line[..split]), Ok(None));
-            assert_eq!(lines.take(&line[split..]), Err(Close::LineTooLong));
+                line.insert(0, b'x');
+                assert_eq!(lines.take(&line[..split]), Ok(None));
+                assert_eq!(lines.take(&line[split..]), Err(Close::LineTooLong));
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 use alloc::boxed::Box;
 use core::fmt;
 
-use crate::limits::{LISTED_NAME_MAX, NAME_MAX};
+use crate::limits::{LISTED_NAME_MAX, NAME_MAX, QUOTE_MAX};
 
 /// The characters that the reference refuses in names.
 const REFUSED: &[u8] = b"?[]/\\=+<>:;',*~";
@@ -112,5 +112,20 @@ impl fmt::Display for Escaped<'_> {
             b' '..=b'~' => f.write_char(char::from(byte)),
             _ => write!(f, "\\x{byte:02x}"),
         })
+    }
+}
+
+/// Bytes of a peer of which there may be many: [`Escaped`], but only the first [`QUOTE_MAX`](crate::limits::QUOTE_MAX).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quoted<'a>(pub &'a [u8]);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.get(..QUOTE_MAX) {
+            Some(beginning) if beginning.len() < self.0.len() => {
+                write!(f, "{}… ({} bytes)", Escaped(beginning), self.0.len())
+            }
+            _ => Escaped(self.0).fmt(f),
+        }
     }
 }

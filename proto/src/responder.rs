@@ -38,6 +38,8 @@ pub struct ResponderSettings {
     pub password: Option<PassDigest>,
     /// The largest body it takes. Beyond it: `… ERR (file is too big)`.
     pub max_size: u64,
+    /// The longest line, its `\n` included, in bytes; at least 1. Beyond it the connection closes.
+    pub line: usize,
     /// The longest wait for a complete line. Beyond it the connection closes.
     pub idle: Time,
     /// The slowest body it takes. Below it the connection closes.
@@ -46,7 +48,13 @@ pub struct ResponderSettings {
 
 impl Default for ResponderSettings {
     fn default() -> Self {
-        Self { password: None, max_size: limits::MAX_SIZE, idle: limits::IDLE, body_rate: limits::BODY_RATE }
+        Self {
+            password: None,
+            max_size: limits::MAX_SIZE,
+            line: limits::LINE_MAX,
+            idle: limits::IDLE,
+            body_rate: limits::BODY_RATE,
+        }
     }
 }
 
@@ -142,9 +150,9 @@ enum Turn {
 impl Responder {
     /// A session that begins now.
     pub fn new(settings: ResponderSettings, now: Time) -> Self {
-        let ResponderSettings { password, max_size, idle, body_rate } = settings;
+        let ResponderSettings { password, max_size, line, idle, body_rate } = settings;
         let turn = Turn::Command { by: now.saturating_add(idle), moved: false };
-        let (lines, out) = (LineReader::default(), Vec::new());
+        let (lines, out) = (LineReader::new(line), Vec::new());
         Responder { gate: Gate::new(password), max_size, idle, body_rate, lines, out, turn }
     }
 

@@ -13,7 +13,8 @@ const NOW: Time = Time::ZERO;
 
 fn responder() -> Responder {
     let body_rate = BodyRate { bytes_per_second: 1, window: Time::from_secs(9) };
-    let settings = ResponderSettings { password: None, max_size: 50, idle: Time::from_secs(9), body_rate };
+    let idle = Time::from_secs(9);
+    let settings = ResponderSettings { max_size: 50, idle, body_rate, ..ResponderSettings::default() };
     Responder::new(settings, NOW)
 }
 

@@ -88,7 +88,7 @@ mod pass {
             r#"
             C: PASS 9e769017c85f064977fe6a658f207fa6
             S: PASS ERR
-            c/ "PASS ERR" is no answer to PASS
+            c/ "PASS" is no answer to PASS
             "#,
         );
     }
@@ -596,7 +596,7 @@ mod recv {
             s! announce 3
             S: RECV SIZE 3
             C/
-            s/ instead of answering RECV
+            s/ without taking the body or declining it
             ",
         );
     }
@@ -887,10 +887,10 @@ mod lines {
     fn longer_than_a_block_close_without_a_word() {
         let longest = "x".repeat(1023);
         at_server(&format!("C: {longest}\n s/ unknown command"));
-        at_server(&format!("C: {longest}x\n s/ longer than 1024 bytes"));
-        at_server(&format!("C. {longest}x\n s/ longer than 1024 bytes"));
+        at_server(&format!("C: {longest}x\n s/ longer than the limit for lines"));
+        at_server(&format!("C. {longest}x\n s/ longer than the limit for lines"));
         at_client(&format!(
-            "c= ready \n c! list . \n C: LS <.> \n S. {longest}x\n c/ longer than 1024 bytes"
+            "c= ready \n c! list . \n C: LS <.> \n S. {longest}x\n c/ longer than the limit for lines"
         ));
     }
 

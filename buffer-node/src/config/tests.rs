@@ -53,6 +53,7 @@ fn the_sample_shows_every_key_and_its_default() {
         "puller_fingerprints",
         "insecure",
         "handshake",
+        "line",
         "idle",
         "body_rate",
         "body_window",

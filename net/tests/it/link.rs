@@ -24,7 +24,8 @@ async fn sockets() -> (TcpStream, TcpStream) {
 
 fn responder() -> Responder {
     let body_rate = BodyRate { bytes_per_second: 100, window: PATIENCE };
-    let settings = ResponderSettings { password: None, max_size: 10_000_000, idle: PATIENCE, body_rate };
+    let settings =
+        ResponderSettings { max_size: 10_000_000, idle: PATIENCE, body_rate, ..ResponderSettings::default() };
     Responder::new(settings, Time::ZERO)
 }
 

@@ -114,7 +114,7 @@ impl Fetch {
                 self.state = State::Over;
                 InitiatorEvent::Refused(Refusal { verb: self.verb, text: text.into() })
             }
-            _ => return Err(Close::UnexpectedReply { request: self.verb.as_str(), line }),
+            _ => return Err(Close::unexpected_reply(self.verb.as_str(), line)),
         };
         Ok(Step::event(used, event))
     }

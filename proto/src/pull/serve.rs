@@ -82,7 +82,7 @@ impl Serve {
 
     pub(crate) fn end_of_input(&self, lines: &LineReader) -> Result<Step<ResponderEvent>, Close> {
         match self.state {
-            State::Announced { .. } => Err(lines.cut(Close::Unanswered { request: self.verb.as_str() })),
+            State::Announced { .. } => Err(lines.cut(Close::Untaken { request: self.verb.as_str() })),
             _ => Ok(Step::quiet(0)),
         }
     }

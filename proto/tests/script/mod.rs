@@ -59,6 +59,7 @@ pub(crate) fn at_server_with(password: Option<&str>, script: &str) {
             max_size: 100,
             idle: Time::from_secs(10),
             body_rate: BodyRate { bytes_per_second: 2, window: Time::from_secs(5) },
+            ..ResponderSettings::default()
         };
         let machine = Responder::new(settings, Time::ZERO);
         End::new(machine, ['s', 'c'], chunk, server_event, server_call).run(script);
