@@ -162,7 +162,10 @@ impl Upload {
         match node.filters.directory_of(&package.name) {
             Some(directory) => share(node, directory.to_owned(), package).await,
             None => match node.committer.store(package).await? {
-                Stored::New { .. } => Ok(Outcome::Stored),
+                Stored::New { package } => {
+                    node.totals.stored(package.size);
+                    Ok(Outcome::Stored)
+                }
                 Stored::Repeat => Ok(Outcome::Repeat),
             },
         }

@@ -11,7 +11,7 @@ use tidegate_net::identity::Fingerprint;
 use tidegate_net::shutdown::Shutdown;
 use tidegate_net::tls::{self, Peer, TlsSetupError};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
@@ -19,6 +19,7 @@ use crate::config::{Config, Listen};
 use crate::node::Node;
 use crate::rights::Rights;
 use crate::session;
+use crate::totals;
 
 /// How connections may begin.
 pub(crate) struct Door {
@@ -71,6 +72,7 @@ impl Door {
             }
             Err(Turned::Gone(reason)) => debug!(%peer, %reason, "gone before the first byte"),
             Err(reason) => {
+                node.totals.turned_away(1);
                 if let Some(line) = node.repeats.admit("turned away", peer.ip()) {
                     warn!(%peer, %reason, suppressed = line.suppressed, "turned away");
                 }
@@ -112,10 +114,15 @@ pub(crate) fn bind(listen: &Listen) -> io::Result<Listener> {
 pub(crate) async fn run(node: Arc<Node>, door: Door, mut listener: Listener, shutdown: Shutdown) {
     let door = Arc::new(door);
     let sessions = TaskTracker::new();
+    let mut telling = interval_at(Instant::now() + totals::EVERY, totals::EVERY);
     loop {
         let arrival = tokio::select! {
             biased;
             () = shutdown.draining() => break,
+            _ = telling.tick() => {
+                totals::tell(&node);
+                continue;
+            }
             arrival = listener.next() => arrival,
         };
         match arrival {
@@ -129,13 +136,17 @@ pub(crate) async fn run(node: Arc<Node>, door: Door, mut listener: Listener, shu
                     drop(permit);
                 });
             }
-            Arrival::Refused { peer, limit, count } => log_over_limit(peer, limit, count),
+            Arrival::Refused { peer, limit, count } => {
+                node.totals.turned_away(count);
+                log_over_limit(peer, limit, count);
+            }
             Arrival::Failed(error) => warn!(%error, "cannot accept connections at the moment"),
         }
     }
     drop(listener);
     sessions.close();
     sessions.wait().await;
+    totals::tell(&node);
 }
 
 fn log_over_limit(peer: IpAddr, limit: Limit, count: u64) {

@@ -20,11 +20,13 @@ mod log;
 mod memory;
 mod node;
 mod packer;
+mod repeats;
 mod report;
 mod rights;
 mod service;
 mod session;
 mod shared;
+mod totals;
 
 use std::io::{self, Write};
 use std::path::Path;

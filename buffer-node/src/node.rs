@@ -12,10 +12,11 @@ use crate::config::Config;
 use crate::fatal::Fatal;
 use crate::filters::Filters;
 use crate::layout;
-use crate::log::Repeats;
 use crate::memory::Budget;
 use crate::packer::Packer;
+use crate::repeats::Repeats;
 use crate::shared::Shared;
+use crate::totals::Totals;
 
 /// Archives unpacked at the same time. Each takes CPU and some memory; beyond it senders wait.
 const UNPACKING_MAX: usize = 4;
@@ -36,6 +37,7 @@ pub(crate) struct Node {
     pub(crate) session: ResponderSettings,
     pub(crate) insecure: bool,
     pub(crate) repeats: Repeats,
+    pub(crate) totals: Totals,
 }
 
 /// Why a node does not start.
@@ -74,6 +76,7 @@ impl Node {
             session: config.session.clone(),
             insecure: config.insecure,
             repeats: Repeats::default(),
+            totals: Totals::default(),
         };
         Ok((node, recovery, thread))
     }

@@ -1,11 +1,11 @@
-//! What the log says about one connection: who, what, why, and not more often than [`crate::log::Repeats`] allows.
+//! What the log says about one connection: who, what, why, and not more often than [`crate::repeats`] allows.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tidegate_proto::{Escaped, Verb};
-use tracing::{debug, error, warn};
+use tidegate_proto::{Escaped, Quoted, Verb};
+use tracing::{debug, error, info, warn};
 
 use crate::handover::HandoverError;
 use crate::intake::IntakeError;
@@ -24,8 +24,9 @@ impl Report {
 
     /// The peer was told no.
     pub(crate) fn refused(&self, verb: Verb, name: &[u8], reason: &dyn Display) {
+        self.node.totals.refused();
         if let Some(line) = self.node.repeats.admit("refused", self.peer.ip()) {
-            let (name, suppressed) = (Escaped(name), line.suppressed);
+            let (name, suppressed) = (Quoted(name), line.suppressed);
             warn!(peer = %self.peer, %verb, %name, %reason, suppressed, "refused");
         }
     }
@@ -71,7 +72,26 @@ impl Report {
         }
     }
 
+    /// The connection ended before its peer had proved that it read a moved package.
+    pub(crate) fn moved_package_stays(&self, name: &[u8], reason: &dyn Display) {
+        if let Some(line) = self.node.repeats.admit("moved package stays", self.peer.ip()) {
+            let (name, suppressed) = (Escaped(name), line.suppressed);
+            warn!(
+                peer = %self.peer, %name, %reason, suppressed,
+                "a moved package stays: its reader did not prove that it has it"
+            );
+        }
+    }
+
+    /// The peer said nothing for too long. Agents that keep a connection open for later do so all day.
+    pub(crate) fn idle(&self, reason: &dyn Display) {
+        if let Some(line) = self.node.repeats.admit("idle", self.peer.ip()) {
+            info!(peer = %self.peer, %reason, suppressed = line.suppressed, "closed");
+        }
+    }
+
     fn storage_failed(&self, verb: Verb, name: &[u8], error: &dyn Display) {
+        self.node.totals.refused();
         if let Some(line) = self.node.repeats.admit("storage", self.peer.ip()) {
             let (name, suppressed) = (Escaped(name), line.suppressed);
             error!(peer = %self.peer, %verb, %name, %error, suppressed, "the storage failed");

@@ -9,7 +9,7 @@ use tidegate_net::{Link, LinkError};
 use tidegate_proto::{Close, Escaped, Name, Packing, Reason, Responder, ResponderEvent, Time, Verb};
 use tidegate_spool::Lease;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tracing::{debug, error, info};
+use tracing::{debug, error};
 
 use crate::filters;
 use crate::handover::{HandoverError, Source};
@@ -67,13 +67,12 @@ enum Work {
 }
 
 impl Work {
-    /// The file it is about.
+    /// The file that is arriving.
     fn name(&self) -> Option<&[u8]> {
         match self {
             Self::Receiving(upload) => Some(upload.name().as_bytes()),
             Self::Spoilt { name, .. } => Some(name.as_bytes()),
-            Self::Sending(_, Some(lease)) | Self::Moved(lease) => Some(&lease.package().listed_name),
-            Self::Nothing | Self::Sending(_, None) => None,
+            Self::Nothing | Self::Sending(..) | Self::Moved(_) => None,
         }
     }
 }
@@ -267,7 +266,10 @@ where
         if let Work::Moved(lease) = std::mem::replace(&mut self.work, Work::Nothing) {
             let name = lease.package().listed_name.clone();
             match self.node.committer.delete(lease).await {
-                Ok(()) => debug!(peer = %self.report.peer, name = %Escaped(&name), "moved and deleted"),
+                Ok(()) => {
+                    self.node.totals.deleted();
+                    debug!(peer = %self.report.peer, name = %Escaped(&name), "moved and deleted");
+                }
                 Err(error) => {
                     error!(name = %Escaped(&name), %error, "a moved package could not be deleted, it stays")
                 }
@@ -315,12 +317,15 @@ where
             End::Link(LinkError::Closed(close)) if close.is_clean() => {
                 return debug!(%peer, reason = %close, "closed");
             }
-            End::Link(LinkError::Closed(Close::Idle)) => {
-                return info!(%peer, reason = %Close::Idle, "closed");
-            }
             End::Link(error) => error,
             End::Handover(error) => error,
         };
+        if let Work::Moved(lease) | Work::Sending(_, Some(lease)) = &self.work {
+            return self.report.moved_package_stays(&lease.package().listed_name, reason);
+        }
+        if matches!(end, End::Link(LinkError::Closed(Close::Idle))) {
+            return self.report.idle(reason);
+        }
         self.report.broken_off(self.work.name(), reason);
     }
 }

@@ -59,6 +59,10 @@ fn a_moved_package_stays_when_the_connection_ends_without_a_next_command() {
         puller.is_closed();
         assert_eq!(node.root.ready().len(), 1, "cut {cut}");
     }
+    for words in ["without taking the body", "without a next command"] {
+        let line = node.logs(words);
+        assert!(line.contains("a moved package stays") && line.contains("name=a.5.data"), "{line}");
+    }
     assert_eq!(node.connect().get("MV <a.5.data>"), Ok(b"a.5.data".to_vec()), "no claim is left behind");
 }
 
@@ -87,6 +91,18 @@ fn a_repeat_is_recognised_after_its_first_copy_was_pulled() {
     let node = node.kill_and_restart();
     assert_eq!(node.connect().send("web01.1700000000.data", b"web01.1700000000.data"), "SEND OK");
     assert!(node.root.ready().is_empty(), "also after a restart");
+}
+
+#[test]
+fn a_moved_package_stays_when_its_reader_falls_silent() {
+    let node = Node::start("insecure = true\n[limits]\nidle = \"300ms\"\n");
+    let mut puller = node.connect();
+    assert_eq!(puller.send("a.5.data", b"x"), "SEND OK");
+    assert_eq!(puller.get("MV <a.5.data>"), Ok(b"x".to_vec()));
+    assert!(puller.is_closed());
+    let line = node.logs("within the idle limit");
+    assert!(line.contains("a moved package stays") && line.contains("name=a.5.data"), "{line}");
+    assert_eq!(node.root.ready().len(), 1);
 }
 
 #[test]

@@ -119,6 +119,37 @@ fn sigterm_finishes_what_is_in_flight_and_closes_the_rest() {
 }
 
 #[test]
+fn the_totals_are_told_at_the_end() {
+    let mut node = Node::start("insecure = true\nmax_connections_per_address = 1\n");
+    let mut client = node.connect();
+    assert_eq!(client.send("a.5.data", b"12345"), "SEND OK");
+    assert_eq!(client.send("b.5.data", b"123"), "SEND OK");
+    assert_eq!(client.send("b.5.data", b"123"), "SEND OK");
+    for _ in 0..25 {
+        assert_eq!(client.send("a/b", b"x"), "SEND ERR (invalid file name)");
+    }
+    client.get("MV <a.5.data>").expect("a body");
+    assert!(node.connect().is_closed());
+    client.say("QUIT\n");
+    assert!(client.is_closed());
+    node.signal(Signal::TERM);
+    assert_eq!(node.wait().code(), Some(0));
+    let line = node.logs("totals since the start");
+    for figure in [
+        "stored=2",
+        "stored_bytes=8",
+        "deleted=1",
+        "repeats=1",
+        "refused=25",
+        "turned_away=1",
+        "waiting=1",
+        "waiting_bytes=3",
+    ] {
+        assert!(line.split(' ').any(|word| word == figure), "{figure}: {line}");
+    }
+}
+
+#[test]
 fn a_second_sigterm_drops_what_is_in_flight() {
     let mut node = Node::start("");
     let mut sending = node.connect();
