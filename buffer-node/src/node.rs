@@ -3,7 +3,7 @@
 use std::io;
 use std::thread::JoinHandle;
 
-use tidegate_proto::ResponderSettings;
+use tidegate_proto::{ResponderSettings, limits};
 use tidegate_spool::{OpenError, Recovery, Spool};
 use tokio::sync::Semaphore;
 
@@ -23,6 +23,10 @@ const UNPACKING_MAX: usize = 4;
 
 /// Shared files put at the same time. Beyond it their senders wait, and not on the threads that everybody needs.
 const SHARING_MAX: usize = 8;
+
+// The two crates know nothing of each other, and a name that one takes must not be one that the other refuses.
+const _: () = assert!(limits::NAME_MAX == tidegate_spool::NAME_MAX);
+const _: () = assert!(limits::LISTED_NAME_MAX == tidegate_spool::LISTED_NAME_MAX);
 
 /// The shared state.
 pub(crate) struct Node {

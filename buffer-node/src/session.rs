@@ -11,6 +11,7 @@ use tidegate_spool::Lease;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, error};
 
+use crate::committer::StoreError;
 use crate::filters;
 use crate::handover::{HandoverError, Source};
 use crate::intake::{IntakeError, Outcome, Upload};
@@ -82,6 +83,8 @@ enum End {
     Link(LinkError),
     /// A body could not go on: too late for a refusal.
     Handover(HandoverError),
+    /// A moved package is still there: an answer would tell the puller that it is gone.
+    Deletion(StoreError),
     Stopping,
 }
 
@@ -127,7 +130,7 @@ where
             ResponderEvent::Move { name } => self.move_package(name).await,
             ResponderEvent::Proceed => self.send().await?,
             ResponderEvent::Declined => self.work = Work::Nothing,
-            ResponderEvent::Released => self.delete_moved().await,
+            ResponderEvent::Released => self.delete_moved().await?,
             ResponderEvent::Quit => {}
         }
         Ok(())
@@ -262,21 +265,20 @@ where
         Ok(())
     }
 
-    async fn delete_moved(&mut self) {
+    /// Deletes the package whose body the peer has read. That the session goes on proves the deletion to the peer.
+    async fn delete_moved(&mut self) -> Result<(), End> {
         if let Work::Moved(lease) = std::mem::replace(&mut self.work, Work::Nothing) {
             let name = lease.package().listed_name.clone();
-            match self.node.committer.delete(lease).await {
-                Ok(()) => {
-                    self.node.totals.deleted();
-                    debug!(peer = %self.report.peer, name = %Escaped(&name), "moved and deleted");
-                }
-                Err(error) => {
-                    error!(name = %Escaped(&name), %error, "a moved package could not be deleted, it stays")
-                }
+            if let Err(error) = self.node.committer.delete(lease).await {
+                error!(name = %Escaped(&name), %error, "a moved package could not be deleted, it stays");
+                return Err(End::Deletion(error));
             }
+            self.node.totals.deleted();
+            debug!(peer = %self.report.peer, name = %Escaped(&name), "moved and deleted");
         }
         let now = self.link.now();
         self.link.machine().released(now);
+        Ok(())
     }
 
     /// Whether the peer has a puller's rights; otherwise the log says which check failed.
@@ -319,6 +321,7 @@ where
             }
             End::Link(error) => error,
             End::Handover(error) => error,
+            End::Deletion(error) => error,
         };
         if let Work::Moved(lease) | Work::Sending(_, Some(lease)) = &self.work {
             return self.report.moved_package_stays(&lease.package().listed_name, reason);

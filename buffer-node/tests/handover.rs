@@ -3,6 +3,7 @@
 mod support;
 
 use support::Node;
+use tidegate_proto::limits::{LISTED_NAME_MAX, NAME_MAX};
 
 const INSECURE: &str = "insecure = true\n";
 
@@ -119,6 +120,20 @@ fn packages_stay_packages_when_the_filters_change() {
     assert_eq!(puller.get("MV <a.conf>"), Ok(b"taken as data".to_vec()));
     assert_eq!(puller.get("LS <.>"), Ok(Vec::new()));
     assert_eq!(puller.get("RECV <a.conf>"), Ok(b"shared".to_vec()));
+}
+
+#[test]
+fn the_longest_names_are_stored_listed_and_pulled() {
+    let node = Node::start(INSECURE);
+    let name = format!("{}.1.data", "x".repeat(NAME_MAX - ".1.data".len()));
+    let mut client = node.connect();
+    assert_eq!(client.send(&name, b"one"), "SEND OK");
+    assert_eq!(client.send(&name, b"two"), "SEND OK", "other bytes, so under a longer name");
+    let listing = String::from_utf8(client.get("LS <.>").expect("a listing")).expect("text");
+    let longest = listing.lines().last().expect("two names");
+    assert_eq!((listing.lines().count(), longest.len()), (2, LISTED_NAME_MAX));
+    assert_eq!(client.get(&format!("MV <{longest}>")), Ok(b"two".to_vec()));
+    assert_eq!(client.get(&format!("MV <{name}>")), Ok(b"one".to_vec()));
 }
 
 #[test]

@@ -89,6 +89,11 @@ fn failures_exit_1_with_the_stock_clients_words() {
         (&["empty.data"], "[err] Server responded SEND ERR (file is too big).\n"),
         (&["missing.data"], "[err] File 'missing.data' does not exist.\n"),
         (&["-g", "nope.conf"], "[err] Server responded RECV ERR (file does not exist).\n"),
+        (
+            &["-g", "sub/x.conf"],
+            "[err] File 'sub/x.conf' cannot be received under this name: the name holds the byte '/', which Tentacle \
+             does not allow.\n",
+        ),
         (&["-x", "unasked", NAME], "[err] Connection from 127.0.0.1 unexpectedly closed.\n"),
         (&[], "[err] No files to send.\n"),
         (&["-q", "a.conf"], ""),

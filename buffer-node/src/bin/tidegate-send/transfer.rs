@@ -31,15 +31,15 @@ const UNPACKED_MAX: u64 = 2 << 30;
 pub(crate) enum Failure {
     #[error("File '{0}' does not exist.")]
     Missing(String),
-    #[error("File '{file}' cannot be sent under this name: {reason}.")]
-    Name { file: String, reason: InvalidName },
+    #[error("File '{file}' cannot be {done} under this name: {reason}.")]
+    Name { file: String, done: &'static str, reason: InvalidName },
     #[error("Cannot open file '{file}' for {purpose}: {error}.")]
     File { file: String, purpose: &'static str, error: io::Error },
     #[error("Received file '{file}' is no usable archive: {reason}.")]
     Archive { file: String, reason: BadArchive },
     #[error("{0}")]
     Certificates(String),
-    #[error("Cannot connect to {address} on port {port}: {}.", system_words(.error))]
+    #[error("Cannot connect to {address} on port {port}: {error}.")]
     Connect { address: String, port: u16, error: io::Error },
     #[error("TLS handshake failed: {0}.")]
     Handshake(String),
@@ -158,7 +158,7 @@ impl Client<'_> {
     }
 
     async fn get(&mut self, path: &Path) -> Result<(), Failure> {
-        let invalid = |reason| Failure::Name { file: shown(path), reason };
+        let invalid = |reason| Failure::Name { file: shown(path), done: "received", reason };
         let name = Name::parse_listed(path.as_os_str().as_bytes()).map_err(invalid)?;
         let unwritable = |error| Failure::File { file: shown(path), purpose: "writing", error };
 
@@ -200,7 +200,7 @@ fn verb(packing: Packing) -> &'static str {
 
 fn name_of(path: &Path) -> Result<Name, Failure> {
     let bytes = path.file_name().unwrap_or_default().as_bytes();
-    Name::parse(bytes).map_err(|reason| Failure::Name { file: shown(path), reason })
+    Name::parse(bytes).map_err(|reason| Failure::Name { file: shown(path), done: "sent", reason })
 }
 
 /// The bytes to send and how many there are.
@@ -223,12 +223,6 @@ fn beside(path: &Path) -> io::Result<NamedTempFile> {
         .prefix(".tidegate-send-")
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(directory)
-}
-
-/// What the system said, without the number that Rust adds and the stock client does not.
-fn system_words(error: &io::Error) -> String {
-    let words = error.to_string();
-    words.split(" (os error").next().unwrap_or(&words).to_owned()
 }
 
 fn shown(path: &Path) -> String {
