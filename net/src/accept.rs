@@ -4,12 +4,11 @@
 //! a second, and when the process runs out of descriptors the listener pauses instead of spinning on the same error.
 //! What was only counted is reported when the second is over, so that the reports add up to the total.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+mod places;
+
 use std::future::poll_fn;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use std::{io, mem};
@@ -17,6 +16,9 @@ use std::{io, mem};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
+
+use places::Places;
+pub use places::{Limit, Limits, Permit};
 
 /// Connections that the kernel holds until they are accepted; more wait for their SYN to be answered.
 const BACKLOG: i32 = 1024;
@@ -27,25 +29,6 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(200);
 
 /// The least time between two reports of the same kind; what happens meanwhile is only counted.
 const REPORT_PAUSE: Duration = Duration::from_secs(1);
-
-/// How many connections may be open at once. One more is closed at once, unread.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// All peers together.
-    pub total: usize,
-    /// One peer address; of IPv6 one /64 network, the least that anybody is given, since a host may take any of its
-    /// addresses. A site with more senders than that in one network raises the limit.
-    pub per_address: usize,
-}
-
-/// Which limit a refused connection met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
-    /// [`Limits::total`].
-    Total,
-    /// [`Limits::per_address`].
-    PerAddress,
-}
 
 /// What the next wait on a [`Listener`] brought.
 #[derive(Debug)]
@@ -79,20 +62,13 @@ pub struct Listener {
     sockets: Vec<TcpListener>,
     /// The socket that is asked first, so that a busy one does not starve the others.
     turn: usize,
-    places: Arc<Mutex<Places>>,
+    places: Places,
     refusals: Reports,
     /// The last refused connection, and the limit it met.
     refused_last: Option<(IpAddr, Limit)>,
     failures: Reports,
     /// Until when nothing is accepted, after a failure.
     pause: Option<Pin<Box<Sleep>>>,
-}
-
-/// A connection's place under the limits.
-#[derive(Debug)]
-pub struct Permit {
-    places: Arc<Mutex<Places>>,
-    origin: Origin,
 }
 
 impl Listener {
@@ -106,7 +82,7 @@ impl Listener {
         Ok(Self {
             sockets: bound.collect::<io::Result<_>>()?,
             turn: 0,
-            places: Arc::new(Mutex::new(Places { limits, open: 0, by_origin: HashMap::new() })),
+            places: Places::new(limits),
             refusals: Reports::default(),
             refused_last: None,
             failures: Reports::default(),
@@ -121,7 +97,7 @@ impl Listener {
 
     /// How many connections hold a permit.
     pub fn open(&self) -> usize {
-        lock(&self.places).open
+        self.places.open()
     }
 
     /// How many connections were refused since the start, reported or not yet.
@@ -179,14 +155,14 @@ impl Listener {
     /// Gives the connection a place, or drops it.
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Arrival> {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let origin = Origin::of(peer.ip());
-        let taken = lock(&self.places).take(origin);
-        if let Err(limit) = taken {
-            self.refusals.count();
-            self.refused_last = Some((peer.ip(), limit));
-            return self.report();
-        }
-        let permit = Permit { places: Arc::clone(&self.places), origin };
+        let permit = match self.places.take(peer.ip()) {
+            Ok(permit) => permit,
+            Err(limit) => {
+                self.refusals.count();
+                self.refused_last = Some((peer.ip(), limit));
+                return self.report();
+            }
+        };
         // Without it, replies of a few bytes wait for the acknowledgement of the last one.
         match stream.set_nodelay(true) {
             Ok(()) => Some(Arrival::Accepted { stream, peer, permit }),
@@ -202,63 +178,6 @@ impl Listener {
         let (peer, limit) = self.refused_last?;
         self.refusals.due().map(|count| Arrival::Refused { peer, limit, count })
     }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        lock(&self.places).give_back(self.origin);
-    }
-}
-
-/// What counts as one peer address: an IPv4 address, or an IPv6 network of 64 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Origin(IpAddr);
-
-impl Origin {
-    fn of(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-            address => address,
-        })
-    }
-}
-
-/// Who holds how many places.
-#[derive(Debug)]
-struct Places {
-    limits: Limits,
-    open: usize,
-    by_origin: HashMap<Origin, usize>,
-}
-
-impl Places {
-    fn take(&mut self, origin: Origin) -> Result<(), Limit> {
-        if self.open >= self.limits.total {
-            return Err(Limit::Total);
-        }
-        let held = self.by_origin.get(&origin).copied().unwrap_or(0);
-        if held >= self.limits.per_address {
-            return Err(Limit::PerAddress);
-        }
-        self.by_origin.insert(origin, held + 1);
-        self.open += 1;
-        Ok(())
-    }
-
-    fn give_back(&mut self, origin: Origin) {
-        self.open -= 1;
-        if let Entry::Occupied(mut held) = self.by_origin.entry(origin) {
-            *held.get_mut() -= 1;
-            if *held.get() == 0 {
-                held.remove();
-            }
-        }
-    }
-}
-
-/// The places are plain counts and right after every call, so a panic elsewhere does not spoil them.
-fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
-    places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Counts what happens, and says at most once per [`REPORT_PAUSE`] how often.
@@ -433,21 +352,6 @@ mod tests {
         // The first is reported at once; nobody comes after the last one, and yet it is.
         assert_eq!(counts[0], 1);
         assert_eq!((counts.iter().sum::<u64>(), listener.refused_total()), (4, 4));
-    }
-
-    #[test]
-    fn a_network_of_ipv6_counts_as_one_address() {
-        let places = |limits| Places { limits, open: 0, by_origin: HashMap::new() };
-        let mut places = places(Limits { total: 100, per_address: 1 });
-        let origin = |text: &str| Origin::of(text.parse().unwrap());
-        places.take(origin("2001:db8:0:7::1")).unwrap();
-        assert_eq!(places.take(origin("2001:db8:0:7:ffff::2")), Err(Limit::PerAddress));
-        places.take(origin("2001:db8:0:8::1")).unwrap();
-        places.take(origin("192.0.2.1")).unwrap();
-        places.take(origin("192.0.2.2")).unwrap();
-        assert_eq!(places.take(origin("::ffff:192.0.2.1")), Err(Limit::PerAddress), "IPv4 as mapped IPv6");
-        places.give_back(origin("2001:db8:0:7::9"));
-        places.take(origin("2001:db8:0:7::2")).unwrap();
     }
 
     #[tokio::test]

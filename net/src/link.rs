@@ -7,7 +7,7 @@
 //!   for that event (an fsync under load), and a peer that sent a command and its body at once waits no more than
 //!   4 s for the first reply. What the owner says between two calls shares a write.
 //! - A machine that waits for its owner is not fed: nothing is read, so the peer feels the back-pressure.
-//! - Every wait ends: reading at the machine's deadline, writing when the peer takes less than [`TAKEN_PER_SECOND`]
+//! - Every wait ends: reading at the machine's deadline, writing when the peer takes less than `TAKEN_PER_SECOND`
 //!   over a whole timeout. (Taken is what the kernel took: what lies in its buffers is not seen from here.)
 //! - Dropping the future of [`Link::next`] or [`Link::flush`] loses nothing.
 
