@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::config::{PullMode, Site};
 use crate::desk::Desk;
+use crate::pipeline::Trouble;
 use connect::Connection;
 use remote::Remote;
 use session::Session;
@@ -93,9 +94,10 @@ impl Attempt<'_> {
             stop: self.stop,
             settling: SETTLING,
             skipped: HashSet::new(),
+            fault: None,
         };
         let result = visit.pull(kind).await;
-        if let Err(Fault::Site(_)) = &result {
+        if let Err(Fault::Site(_) | Fault::Here(Trouble::Full(_))) = &result {
             visit.memory.shrink_batch();
         }
         Outcome { kind: Some(kind), result }

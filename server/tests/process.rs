@@ -87,6 +87,19 @@ fn a_file_that_is_too_big_stays_is_counted_and_holds_nobody_up() {
 }
 
 #[test]
+fn an_empty_file_stays_is_counted_and_holds_nobody_up() {
+    let site = filled();
+    site.put("aaa.1.data", b"");
+    let server = Server::new(&[("plant-7", site.address)], "");
+    let output = server.output(&["pull", "--once"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let expected = "plant-7: 3 packages, 4 bytes, ok (1 that cannot be taken stay there)\n";
+    assert_eq!(text(&output.stdout), expected);
+    assert_all_arrived(&server);
+    assert!(site.directory.path().join("aaa.1.data").exists());
+}
+
+#[test]
 fn a_process_that_dies_at_any_step_loses_and_doubles_nothing() {
     let steps = [
         "after-recv:2",

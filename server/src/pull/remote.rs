@@ -28,6 +28,9 @@ pub(crate) enum Fetched {
     Refused,
     /// It stays there. The connection to a stock site is over.
     TooBig(u64),
+    /// There is nothing in it. It stays there, and the connection to a stock site is over: such a server ends the
+    /// session after an empty body.
+    Empty,
 }
 
 /// What became of a `MV`.

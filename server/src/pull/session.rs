@@ -66,6 +66,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Fault::Site(format!("the site answered out of turn: {event:?}"))
     }
 
+    /// Leaves an announced body at the site. Declining has no reply, and a stock server that reads the next command
+    /// together with it drops both: there only hanging up works.
+    fn decline(&mut self) {
+        match self.kind {
+            Kind::Tidegate => {
+                let now = self.link.now();
+                self.link.machine().decline(now);
+            }
+            Kind::Stock => self.over = true,
+        }
+    }
+
     /// The longest time for a body of this size.
     fn whole_body(&self, size: u64) -> Duration {
         2 * self.patience + Duration::from_secs(size / BYTES_PER_SECOND_MIN)
@@ -155,16 +167,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remote for Session<S> {
         self.link.machine().receive(name, Packing::Plain, now);
         match self.next().await? {
             InitiatorEvent::Refused(_) => Ok(Fetched::Refused),
+            InitiatorEvent::Size(0) => {
+                self.decline();
+                Ok(Fetched::Empty)
+            }
             InitiatorEvent::Size(size) if size > self.max_size => {
-                // Declining has no reply, and a stock server that reads the next command together with it drops
-                // both: there only hanging up works.
-                match self.kind {
-                    Kind::Tidegate => {
-                        let now = self.link.now();
-                        self.link.machine().decline(now);
-                    }
-                    Kind::Stock => self.over = true,
-                }
+                self.decline();
                 Ok(Fetched::TooBig(size))
             }
             InitiatorEvent::Size(size) => self.body(size, body).await.map(|_| Fetched::Whole),

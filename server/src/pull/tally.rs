@@ -28,6 +28,11 @@ impl Tally {
         self.held_back.store(names, Ordering::Relaxed);
     }
 
+    /// One more of them turned up after the listing.
+    pub(super) fn one_more_held_back(&self) {
+        self.held_back.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Packages that have come and that are known to wait.
     pub(crate) fn known(&self) -> u64 {
         self.listed.load(Ordering::Relaxed).max(self.packages())

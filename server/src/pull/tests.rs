@@ -112,6 +112,17 @@ fn a_cut_at_any_command_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn an_empty_file_stays_and_holds_nobody_up() {
+    for world in worlds() {
+        world.disk.put("aaa.1.data", b"");
+        world.disk.put("web01.1700000100.data", b"");
+        assert!(world.live(alive(), 3), "one connection for each empty file, and one for the rest");
+        let eaten: Vec<_> = world.eaten().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(eaten, FILES.map(|(name, _)| name.to_owned()));
+    }
+}
+
+#[test]
 fn a_reused_name_is_a_new_package_and_gets_a_target_of_its_own() {
     for kind in [Kind::Tidegate, Kind::Stock] {
         let world = World::new(kind, PullMode::Auto);

@@ -34,17 +34,24 @@ const PAUSE_MAX: Duration = Duration::from_secs(3);
 /// For how long a file that is too big is not asked about again.
 const TOO_BIG_MEMORY: Duration = Duration::from_secs(3_600);
 
-/// Too big files that are remembered; beyond it they are asked about every time.
-const TOO_BIG_MAX: usize = 10_000;
+/// The same for an empty file, which its sender may still fill. Each question costs a stock site's connection.
+const EMPTY_MEMORY: Duration = Duration::from_secs(300);
+
+/// Files left at the site that are remembered; beyond it they are asked about every time.
+const LEFT_MAX: usize = 10_000;
 
 /// What this process remembers of a site from one connection to the next. All of it may be lost.
 #[derive(Debug)]
 pub(crate) struct Memory {
     /// When each name was first listed (stock sites).
     pub(super) seen: HashMap<Name, Seen>,
-    too_big: HashMap<Name, Instant>,
-    /// How many files make a batch: halved by every cut, so that even a bad link gets something through.
+    /// Files that cannot be taken, and until when they are not asked about.
+    left: HashMap<Name, Instant>,
+    /// How many files make a batch: halved by every cut and by every lack of room, so that even a bad link or a
+    /// nearly full disk gets something through.
     batch: usize,
+    /// Nothing has gone wrong since the last batch was received: the next may be larger.
+    batch_may_grow: bool,
 }
 
 /// When a name was first listed.
@@ -56,14 +63,23 @@ pub(super) struct Seen {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { seen: HashMap::new(), too_big: HashMap::new(), batch: BATCH_FILES }
+        Self { seen: HashMap::new(), left: HashMap::new(), batch: BATCH_FILES, batch_may_grow: false }
     }
 }
 
 impl Memory {
-    /// The connection was cut: smaller steps.
+    /// A batch was too much for the connection or for the disk: smaller steps.
     pub(crate) fn shrink_batch(&mut self) {
         self.batch = (self.batch / 2).max(1);
+        self.batch_may_grow = false;
+    }
+
+    /// How many files the next batch may have.
+    fn next_batch(&mut self) -> usize {
+        if std::mem::take(&mut self.batch_may_grow) {
+            self.batch = (self.batch * 2).min(BATCH_FILES);
+        }
+        self.batch
     }
 }
 
@@ -94,6 +110,8 @@ pub(crate) struct Visit<'a, R> {
     /// Names that this visit has done with, one way or the other. One that is listed again waits for the next visit,
     /// so that a site that cannot delete keeps nobody busy.
     pub(super) skipped: HashSet<Name>,
+    /// What ended the connection while there was a batch in hand, until it is told.
+    pub(super) fault: Option<Fault>,
 }
 
 impl<R: Remote> Visit<'_, R> {
@@ -102,8 +120,9 @@ impl<R: Remote> Visit<'_, R> {
         let mut listing = Listing::new(self.site.sync.names.clone());
         self.remote.list(&mut listing).await?;
         let listing = Arc::new(listing.finish());
-        self.memory.too_big.retain(|name, since| listing.contains(name) && since.elapsed() < TOO_BIG_MEMORY);
-        self.tally.held_back(listing.held_back() + self.memory.too_big.len() as u64);
+        let now = Instant::now();
+        self.memory.left.retain(|name, until| listing.contains(name) && now < *until);
+        self.tally.held_back(listing.held_back() + self.memory.left.len() as u64);
         self.skipped.retain(|name| listing.contains(name));
         let (site, shown) = (self.site.name.clone(), Arc::clone(&listing));
         self.disk(move |pipeline| {
@@ -122,11 +141,14 @@ impl<R: Remote> Visit<'_, R> {
 
     /// Whether this visit wants a name.
     pub(super) fn wants(&self, name: &Name) -> bool {
-        !self.skipped.contains(name) && !self.memory.too_big.contains_key(name)
+        !self.skipped.contains(name) && !self.memory.left.contains_key(name)
     }
 
     /// Whether another listing or batch may begin.
     pub(super) async fn next(&mut self) -> Result<Next, Fault> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
         if self.remote.is_over() {
             return Ok(Next::Break(Ended::Again));
         }
@@ -137,7 +159,8 @@ impl<R: Remote> Visit<'_, R> {
         Ok(Next::Continue(()))
     }
 
-    /// Receives the next batch of `names`, each with the modification time it is to have.
+    /// Receives the next batch of `names`, each with the modification time it is to have. A fault ends the batch;
+    /// what came whole before it counts, and [`Self::next`] tells.
     pub(super) async fn receive(
         &mut self,
         names: &mut impl Iterator<Item = (Name, SystemTime)>,
@@ -145,10 +168,17 @@ impl<R: Remote> Visit<'_, R> {
         let begun = Instant::now();
         let mut batch = Vec::new();
         let mut bytes = 0;
-        while batch.len() < self.memory.batch && bytes < BATCH_BYTES && begun.elapsed() < BATCH_TIME {
+        let files = self.memory.next_batch();
+        while batch.len() < files && bytes < BATCH_BYTES && begun.elapsed() < BATCH_TIME {
             let Some((name, listed)) = names.next() else { break };
             let mut body = Arriving::new(self.desk.staging());
-            let fetched = self.remote.fetch(&name, &mut body).await?;
+            let fetched = match self.remote.fetch(&name, &mut body).await {
+                Ok(fetched) => fetched,
+                Err(fault) => {
+                    self.fault = Some(fault);
+                    break;
+                }
+            };
             self.desk.crash_point("after-recv");
             match fetched {
                 Fetched::Whole if body.size() > 0 => {
@@ -156,18 +186,30 @@ impl<R: Remote> Visit<'_, R> {
                     let modified = names::time_in(&name, SystemTime::now()).unwrap_or(listed);
                     batch.push(Received { name, body: body.finish(), modified });
                 }
-                // Nothing in it yet, or gone: a later listing tells.
-                Fetched::Whole | Fetched::Refused => {
+                // Gone: a later listing tells.
+                Fetched::Refused => {
                     self.skipped.insert(name);
                 }
-                Fetched::TooBig(size) => self.leave_too_big(name, size),
+                Fetched::Whole | Fetched::Empty => {
+                    tracing::debug!(site = self.site.name, package = %name, "empty: it stays at the site");
+                    self.leave(name, EMPTY_MEMORY);
+                }
+                Fetched::TooBig(size) => {
+                    let (site, max) = (&self.site.name, self.site.sync.max_size);
+                    tracing::warn!(site, package = %name, size, max, "larger than max_size: it stays at the site");
+                    self.leave(name, TOO_BIG_MEMORY);
+                }
             }
             if self.remote.is_over() || self.stop.is_draining() {
                 break;
             }
         }
-        self.memory.batch = (self.memory.batch * 2).min(BATCH_FILES);
-        Ok(batch)
+        self.memory.batch_may_grow = self.fault.is_none();
+        // With nothing in hand it need not wait.
+        match self.fault.take_if(|_| batch.is_empty()) {
+            Some(fault) => Err(fault),
+            None => Ok(batch),
+        }
     }
 
     /// The site lists a package and does not let it be moved: it is gone, or somebody else's by right.
@@ -176,11 +218,12 @@ impl<R: Remote> Visit<'_, R> {
         self.skipped.insert(name);
     }
 
-    fn leave_too_big(&mut self, name: Name, size: u64) {
-        let (site, max) = (&self.site.name, self.site.sync.max_size);
-        tracing::warn!(site, package = %name, size, max, "larger than max_size: it stays at the site");
-        if self.memory.too_big.len() < TOO_BIG_MAX {
-            self.memory.too_big.insert(name.clone(), Instant::now());
+    /// Leaves a file that cannot be taken at the site, across connections too.
+    fn leave(&mut self, name: Name, memory: Duration) {
+        if self.memory.left.len() < LEFT_MAX
+            && self.memory.left.insert(name.clone(), Instant::now() + memory).is_none()
+        {
+            self.tally.one_more_held_back();
         }
         self.skipped.insert(name);
     }

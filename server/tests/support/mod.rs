@@ -85,6 +85,10 @@ fn serve(mut stream: TcpStream, directory: &Path, manner: Manner) -> Option<()> 
         if chunk[..read] != *format!("{verb} OK\n").as_bytes() {
             return None;
         }
+        // The stock server takes an empty body for the end of the session.
+        if body.is_empty() {
+            return None;
+        }
         stream.write_all(&body).ok()?;
         if surplus > 0 {
             return None;

@@ -118,6 +118,10 @@ impl Remote for Connection {
     async fn fetch(&mut self, name: &Name, body: &mut Arriving) -> Result<Fetched, Fault> {
         self.command()?;
         let Some(content) = self.content(name) else { return Ok(Fetched::Refused) };
+        if content.is_empty() {
+            self.over = self.kind == Kind::Stock;
+            return Ok(Fetched::Empty);
+        }
         body.write(&content).await.unwrap();
         Ok(Fetched::Whole)
     }
@@ -216,6 +220,7 @@ impl World {
             stop: &Shutdown::new(),
             settling: Duration::ZERO,
             skipped: HashSet::new(),
+            fault: None,
         };
         visit.pull(self.kind).await
     }
