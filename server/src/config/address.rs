@@ -1,6 +1,6 @@
 //! Where a site is: a host name or IP address, with or without a port.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Longest host name, that of the DNS; a longer one is a mistake.
 const HOST_MAX: usize = 253;
@@ -21,6 +21,14 @@ pub(super) fn parse(text: &str) -> Result<(String, Option<u16>), String> {
     Err(format!(
         "holds {text:?}, which is no address; write a host name, an IP address, host:port or [IPv6]:port"
     ))
+}
+
+/// One spelling for all spellings of an address.
+pub(super) fn canonical(host: &str) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => host.trim_end_matches('.').to_ascii_lowercase(),
+    }
 }
 
 fn split(text: &str) -> (&str, Option<&str>) {

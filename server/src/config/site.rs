@@ -1,6 +1,6 @@
 //! The sites: one for every address in `sync_address`, and one for every `[[site]]`, which may differ in any key.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -142,7 +142,17 @@ pub(super) fn read(root: &mut Section<'_>, problems: &mut Problems) -> Vec<Site>
         problems.or_add(Place::FILE, "no site to pull; write `sync_address`, or a [[site]] table");
     }
     let mut names = BTreeSet::new();
+    let mut endpoints = BTreeMap::new();
     for (site, place) in &sites {
+        // Two tasks would pull one site at the same time, each for its own history: every package twice.
+        if let Some(other) = endpoints.insert((address::canonical(&site.host), site.port), &site.name) {
+            let text = format!(
+                "the sites {other:?} and {:?} have the same address and port, so that every package would come twice; \
+                 remove one (also from `sync_address`)",
+                site.name
+            );
+            problems.add(*place, text);
+        }
         if !names.insert(site.name.clone()) {
             problems
                 .add(*place, format!("a second site is called {:?}; give each its own `name`", site.name));

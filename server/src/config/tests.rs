@@ -172,6 +172,20 @@ fn two_sites_of_one_name_would_share_a_ledger_entry() {
 }
 
 #[test]
+fn one_address_and_port_is_one_site_however_it_is_spelled() {
+    for (first, second) in [
+        ("x", "address = \"X.\""),
+        ("x:5000", "address = \"x\"\nport = 5000"),
+        ("::1", "address = \"[0:0::1]\""),
+    ] {
+        let top = format!("sync_address = [{first:?}]\nsync_ca = \"/ca.pem\"\nincomingdir = \"/in\"\n");
+        let said = problems(&format!("{top}[[site]]\nname = \"other\"\n{second}\n"));
+        assert!(said.contains("server.toml:4: the sites"), "{said}");
+        assert!(said.contains("have the same address and port"), "{said}");
+    }
+}
+
+#[test]
 fn a_configuration_without_a_site_is_an_error() {
     assert!(problems("incomingdir = \"/in\"\n").contains("no site to pull"));
 }
