@@ -8,8 +8,9 @@ use crate::names::NamePattern;
 /// The most bytes of a listing; a site that announces more is not pulled.
 pub(crate) const BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// The most names taken from one listing; the rest waits for the next.
-const NAMES_MAX: usize = 1_000_000;
+/// The most names kept of one listing, some 40 MB; the rest is read past, and waits for a later one. Such a listing
+/// proves no absence.
+const NAMES_MAX: usize = 200_000;
 
 /// A listing, while it arrives and after.
 #[derive(Debug)]
@@ -154,6 +155,19 @@ mod tests {
         let listing = listing(&[b"../../etc/cron.d/x.1.data\n", &long, b"\nok.1.data\n"]);
         assert_eq!(shown(&listing), ["ok.1.data"]);
         assert_eq!(listing.held_back(), 2);
+    }
+
+    #[test]
+    fn of_a_very_long_listing_a_part_is_kept_and_known_to_be_a_part() {
+        let mut listing = Listing::new(NamePattern::parse(NamePattern::DEFAULT).unwrap());
+        for n in 0..NAMES_MAX {
+            listing.push(format!("x.{n}.data\n").as_bytes());
+        }
+        assert!(listing.is_complete());
+        listing.push(b"y.1.data\nz.1.data\n");
+        let listing = listing.finish();
+        assert_eq!((listing.names().len(), listing.is_complete()), (NAMES_MAX, false));
+        assert!(!listing.contains(&Name::parse(b"y.1.data").unwrap()));
     }
 
     #[test]
