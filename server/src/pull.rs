@@ -94,6 +94,9 @@ impl Attempt<'_> {
             stop: self.stop,
             settling: SETTLING,
             skipped: HashSet::new(),
+            kind,
+            listings: 0,
+            refusals: 0,
             fault: None,
         };
         let result = visit.pull(kind).await;
@@ -105,16 +108,22 @@ impl Attempt<'_> {
 }
 
 impl<R: Remote> Visit<'_, R> {
-    /// Pulls as the mode and the site's kind ask for. `QUIT` ends it, except after a fault of the site: a node would
-    /// take it as the proof that its last body was read.
+    /// Pulls as the mode and the site's kind ask for. `QUIT` ends it, except after a fault of the site, and with `MV`
+    /// alone after any: a node would take it as the proof that its last body was read and kept.
     async fn pull(&mut self, kind: Kind) -> Result<Ended, Fault> {
         let result = match (self.site.sync.mode, kind) {
             (PullMode::Move, _) => self.pull_moving().await,
             (PullMode::Auto, Kind::Tidegate) => self.pull_node().await,
             (PullMode::Auto | PullMode::Tentacle, _) => self.pull_stock().await,
         };
-        if !matches!(result, Err(Fault::Site(_))) {
-            self.remote.quit().await;
+        if self.refusals > 0 {
+            let (site, packages) = (&self.site.name, self.refusals);
+            tracing::warn!(site, packages, "the site lists packages and refused MV; its next listing decides");
+        }
+        match &result {
+            Err(Fault::Site(_)) => {}
+            Err(_) if self.site.sync.mode == PullMode::Move => self.remote.hang_up(),
+            _ => self.remote.quit().await,
         }
         result
     }

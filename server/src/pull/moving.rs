@@ -13,7 +13,7 @@ impl<R: Remote> Visit<'_, R> {
     /// Moves until the site has nothing more. Each file is in the pipeline before the next is asked for.
     pub(super) async fn pull_moving(&mut self) -> Result<Ended, Fault> {
         loop {
-            if let Next::Break(ended) = self.next().await? {
+            if let Next::Break(ended) = self.next_listing().await? {
                 return Ok(ended);
             }
             let listing = self.list().await?;

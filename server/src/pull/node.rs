@@ -11,11 +11,14 @@ use crate::pipeline::Kept;
 /// A node's packages do not change: nothing can come after the announced bytes.
 const QUIET: Duration = Duration::ZERO;
 
+/// Between the modification times of two packages of one listing.
+const TIME_STEP: Duration = Duration::from_micros(1);
+
 impl<R: Remote> Visit<'_, R> {
     /// Pulls until the node has nothing more.
     pub(super) async fn pull_node(&mut self) -> Result<Ended, Fault> {
         loop {
-            if let Next::Break(ended) = self.next().await? {
+            if let Next::Break(ended) = self.next_listing().await? {
                 return Ok(ended);
             }
             let listing = self.list().await?;
@@ -25,7 +28,10 @@ impl<R: Remote> Visit<'_, R> {
             if names.is_empty() {
                 return Ok(Ended::Done);
             }
-            let mut names = names.into_iter().map(|name| (name, listed)).peekable();
+            // A node lists in the order of arrival, which the modification times keep: each name takes longer to
+            // receive than the step between two of them.
+            let times = (0..).map(|n| listed + n * TIME_STEP);
+            let mut names = names.into_iter().zip(times).peekable();
             while names.peek().is_some() {
                 if let Next::Break(ended) = self.next().await? {
                     return Ok(ended);

@@ -58,6 +58,9 @@ pub(crate) trait Remote {
     /// `QUIT`, if the connection is not over yet.
     async fn quit(&mut self);
 
+    /// Ends the connection without a word, so that a node keeps what it sent last.
+    fn hang_up(&mut self);
+
     /// Whether no request can be made any more.
     fn is_over(&self) -> bool;
 }

@@ -20,6 +20,12 @@ use crate::pipeline::Trouble;
 /// The slowest body, on average; a slower one ends the connection.
 const BYTES_PER_SECOND_MIN: u64 = 1_000;
 
+/// How much longer than `sync_quiet` a slow way may make the silence: a stock server hangs up after 4 s.
+const QUIET_MAX: Duration = Duration::from_secs(2);
+
+/// How much is told of an answer of the site.
+const ANSWER_SHOWN: usize = 200;
+
 /// What `LS` asks for: the directory of data files.
 const FILTER: &[u8] = b".data";
 
@@ -30,6 +36,8 @@ pub(crate) struct Session<S> {
     kind: Kind,
     patience: Duration,
     max_size: u64,
+    /// The quickest answer so far: the way there and back, and little else.
+    round_trip: Duration,
     over: bool,
 }
 
@@ -44,6 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             kind,
             patience,
             max_size: sync.max_size,
+            round_trip: patience,
             over: false,
         };
         match session.next().await? {
@@ -61,9 +70,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Fault::Site(error.to_string())
     }
 
+    /// The answer to a request that was made at `asked`.
+    async fn answer(&mut self, asked: Duration) -> Result<InitiatorEvent, Fault> {
+        let event = self.next().await?;
+        self.round_trip = self.round_trip.min(self.link.now().saturating_sub(asked));
+        Ok(event)
+    }
+
     fn unexpected(&mut self, event: &InitiatorEvent) -> Fault {
         self.over = true;
-        Fault::Site(format!("the site answered out of turn: {event:?}"))
+        Fault::Site(format!("the site answered out of turn: {}", short(format!("{event:?}"))))
+    }
+
+    /// For how long nothing may come after a moved body: what was written behind it is still on its way for a round
+    /// trip. A node's packages need no such time.
+    fn quiet(&self, quiet: Duration) -> Duration {
+        if quiet.is_zero() { quiet } else { quiet.max((2 * self.round_trip).min(QUIET_MAX)) }
     }
 
     /// Leaves an announced body at the site. Declining has no reply, and a stock server that reads the next command
@@ -127,10 +149,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remote for Session<S> {
     async fn list(&mut self, listing: &mut Listing) -> Result<(), Fault> {
         let now = self.link.now();
         self.link.machine().list(FILTER, now);
-        let size = match self.next().await? {
+        let size = match self.answer(now).await? {
             InitiatorEvent::Size(size) => size,
             InitiatorEvent::Refused(refusal) => {
                 self.over = true;
+                let refusal = short(refusal.to_string());
                 return Err(Fault::Site(format!(
                     "{refusal}: the site lets this server not list; a Tidegate node wants a certificate with the \
                      server role (tidegate-certs issue server …), a stock server the option -I"
@@ -165,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remote for Session<S> {
     async fn fetch(&mut self, name: &Name, body: &mut Arriving) -> Result<Fetched, Fault> {
         let now = self.link.now();
         self.link.machine().receive(name, Packing::Plain, now);
-        match self.next().await? {
+        match self.answer(now).await? {
             InitiatorEvent::Refused(_) => Ok(Fetched::Refused),
             InitiatorEvent::Size(0) => {
                 self.decline();
@@ -182,8 +205,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remote for Session<S> {
 
     async fn take(&mut self, name: &Name, quiet: Duration, body: &mut Arriving) -> Result<Taken, Fault> {
         let now = self.link.now();
+        let quiet = self.quiet(quiet);
         self.link.machine().take(name, quiet, now);
-        match self.next().await? {
+        match self.answer(now).await? {
             InitiatorEvent::Refused(_) => Ok(Taken::Refused),
             InitiatorEvent::Size(size) if size > self.max_size => {
                 self.over = true;
@@ -212,7 +236,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remote for Session<S> {
         let _ = timeout(self.patience, self.link.next()).await;
     }
 
+    fn hang_up(&mut self) {
+        self.over = true;
+    }
+
     fn is_over(&self) -> bool {
         self.over
+    }
+}
+
+/// The start of what a site answered, already escaped.
+fn short(answer: String) -> String {
+    match answer.char_indices().nth(ANSWER_SHOWN) {
+        Some((end, _)) => format!("{}…", &answer[..end]),
+        None => answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn session(quickest: Duration) -> Session<tokio::io::DuplexStream> {
+        let (stream, _peer) = tokio::io::duplex(64);
+        let mut session = Session::open(stream, Kind::Stock, &SyncKeys::default()).await.unwrap();
+        session.round_trip = quickest;
+        session
+    }
+
+    #[tokio::test]
+    async fn a_slow_way_asks_for_a_longer_silence_within_reason() {
+        for (quickest, quiet) in [(1, 50), (25, 50), (200, 400), (60_000, 2_000)] {
+            let session = session(Duration::from_millis(quickest)).await;
+            assert_eq!(session.quiet(Duration::from_millis(50)), Duration::from_millis(quiet));
+            assert_eq!(session.quiet(Duration::ZERO), Duration::ZERO, "nodes need none");
+        }
+    }
+
+    #[test]
+    fn a_long_answer_is_told_in_part() {
+        assert_eq!(short("LS ERR".into()), "LS ERR");
+        assert_eq!(short("é".repeat(1_000)), "é".repeat(ANSWER_SHOWN) + "…");
     }
 }

@@ -20,7 +20,7 @@ impl<R: Remote> Visit<'_, R> {
     pub(super) async fn pull_stock(&mut self) -> Result<Ended, Fault> {
         let mut waited = false;
         loop {
-            if let Next::Break(ended) = self.next().await? {
+            if let Next::Break(ended) = self.next_listing().await? {
                 return Ok(ended);
             }
             let listing = self.list().await?;
@@ -66,13 +66,15 @@ impl<R: Remote> Visit<'_, R> {
         let (settled, fresh): (Vec<_>, Vec<_>) =
             wanted.partition(|(_, seen)| now - seen.since >= self.settling);
         let fresh = fresh.len();
-        let mut settled: Vec<_> = settled.into_iter().map(|(name, seen)| (name.clone(), seen.time)).collect();
         let clock = SystemTime::now();
-        settled.sort_by_cached_key(|(name, first)| {
-            (names::time_in(name, clock).unwrap_or(*first), name.clone())
-        });
-        settled.truncate(NAMES_PER_LISTING);
-        (settled, fresh)
+        let mut settled: Vec<_> = settled
+            .into_iter()
+            .map(|(name, seen)| (names::time_in(name, clock).unwrap_or(seen.time), name, seen.time))
+            .collect();
+        settled.sort_unstable();
+        // Cloned is only what is taken: a backlog may be long.
+        let taken = settled.into_iter().take(NAMES_PER_LISTING);
+        (taken.map(|(_, name, first)| (name.clone(), first)).collect(), fresh)
     }
 
     /// Moves a held batch away, and delivers what that leaves no doubt about. A fault ends the moving; what came

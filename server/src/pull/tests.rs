@@ -7,6 +7,7 @@ use fake::{Mishap, World, alive};
 use super::Kind;
 use crate::config::PullMode;
 use crate::crash::Crash;
+use crate::ledger::Ledger;
 
 /// Every step at which a process may die, and how often each may be passed in the scenarios below.
 const STEPS: [&str; 9] = [
@@ -257,6 +258,43 @@ fn move_mode_takes_each_file_once_when_nothing_breaks() {
         assert!(world.live(alive(), 1));
         assert_each_once(&world, "move");
     }
+}
+
+#[test]
+fn move_mode_leaves_a_package_at_a_node_when_it_cannot_be_kept_here() {
+    let world = World::new(Kind::Tidegate, PullMode::Move);
+    world.disk.put("win.1.data", b"content");
+    world.disk.loses(world.incoming().staging);
+    assert!(!world.live(alive(), 1));
+    assert!(!world.disk.is_empty(), "no QUIT proved that it was read");
+    assert!(world.live(alive(), 1));
+    assert_eq!(world.contents(), ["content"]);
+}
+
+#[test]
+fn a_busy_site_is_left_now_and_then_and_its_state_is_known_before() {
+    for kind in [Kind::Tidegate, Kind::Stock] {
+        let world = World::new(kind, PullMode::Auto);
+        world.disk.refills();
+        assert!(!world.live(alive(), 1), "there is more");
+        assert_eq!(world.contents().len(), 16, "a package for each listing");
+        let sites = Ledger::read_sites(&world.incoming().state).unwrap();
+        assert_eq!((sites[0].state.as_str(), sites[0].kind.as_deref()), ("ok", Some(kind.as_str())));
+        assert!(sites[0].last_contact.is_some());
+    }
+}
+
+#[test]
+fn packages_of_one_listing_of_a_node_are_read_in_its_order() {
+    let world = World::new(Kind::Tidegate, PullMode::Auto);
+    let names = ["c.1.data", "b.3.data", "b.2.data", "a.9.data"];
+    names.iter().for_each(|name| world.disk.put(name, name.as_bytes()));
+    assert!(world.live(alive(), 1));
+    let mut listed: Vec<_> = names.map(str::to_owned).to_vec();
+    listed.sort();
+    let times = world.modified();
+    assert_eq!(times.iter().map(|(_, name)| name.clone()).collect::<Vec<_>>(), listed);
+    assert!(times.windows(2).all(|pair| pair[0].0 < pair[1].0), "no two have the same time: {times:?}");
 }
 
 #[test]

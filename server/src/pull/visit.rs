@@ -10,12 +10,14 @@ use tidegate_net::shutdown::Shutdown;
 use tidegate_proto::Name;
 use tokio::time::timeout;
 
+use super::Kind;
 use super::listing::Listing;
 use super::remote::{Fault, Fetched, Remote};
 use super::tally::Tally;
 use crate::body::Arriving;
-use crate::config::Site;
+use crate::config::{PullMode, Site};
 use crate::desk::Desk;
+use crate::ledger::SiteNote;
 use crate::names;
 use crate::pipeline::{Pipeline, Received, Trouble};
 
@@ -27,6 +29,10 @@ const BATCH_TIME: Duration = Duration::from_secs(2);
 
 /// After this many packages the site is listed again: what it deleted meanwhile becomes history.
 pub(super) const NAMES_PER_LISTING: usize = 50_000;
+
+/// After this many listings a visit of a busy site ends, and the next begins: with certificates read anew, and with
+/// the ledger trimmed in between.
+const LISTINGS_MAX: u32 = 16;
 
 /// The longest pause between two commands: a stock server hangs up after 4 s of silence. Beyond it we say `QUIT`.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
@@ -110,6 +116,10 @@ pub(crate) struct Visit<'a, R> {
     /// Names that this visit has done with, one way or the other. One that is listed again waits for the next visit,
     /// so that a site that cannot delete keeps nobody busy.
     pub(super) skipped: HashSet<Name>,
+    pub(super) kind: Kind,
+    pub(super) listings: u32,
+    /// Names listed whose `MV` was refused.
+    pub(super) refusals: u64,
     /// What ended the connection while there was a batch in hand, until it is told.
     pub(super) fault: Option<Fault>,
 }
@@ -125,7 +135,15 @@ impl<R: Remote> Visit<'_, R> {
         self.tally.held_back(listing.held_back() + self.memory.left.len() as u64);
         self.skipped.retain(|name| listing.contains(name));
         let (site, shown) = (self.site.name.clone(), Arc::clone(&listing));
+        let note = SiteNote {
+            kind: Some(self.kind.as_str()),
+            state: "ok",
+            contact: true,
+            held_back: Some(self.tally.left_behind()),
+            error: None,
+        };
         self.disk(move |pipeline| {
+            pipeline.ledger().note(&site, &note)?;
             pipeline.resume(&site)?;
             // Absence from a listing that was cut off proves nothing.
             if shown.is_complete() { pipeline.listed(&site, |name| shown.contains(name)) } else { Ok(()) }
@@ -157,6 +175,16 @@ impl<R: Remote> Visit<'_, R> {
         }
         self.disk(|pipeline| pipeline.room()).await?;
         Ok(Next::Continue(()))
+    }
+
+    /// Whether another listing may begin.
+    pub(super) async fn next_listing(&mut self) -> Result<Next, Fault> {
+        let next = self.next().await?;
+        if next.is_continue() && self.listings == LISTINGS_MAX {
+            return Ok(Next::Break(Ended::Again));
+        }
+        self.listings += 1;
+        Ok(next)
     }
 
     /// Receives the next batch of `names`, each with the modification time it is to have. A fault ends the batch;
@@ -214,7 +242,8 @@ impl<R: Remote> Visit<'_, R> {
 
     /// The site lists a package and does not let it be moved: it is gone, or somebody else's by right.
     pub(super) fn refused(&mut self, name: Name) {
-        tracing::warn!(site = self.site.name, package = %name, "the site refused MV; its next listing decides");
+        tracing::debug!(site = self.site.name, package = %name, "the site refused MV; its next listing decides");
+        self.refusals += 1;
         self.skipped.insert(name);
     }
 
@@ -238,7 +267,12 @@ impl<R: Remote> Visit<'_, R> {
             Ok(result) => result,
             Err(_) => {
                 tracing::warn!(site = self.site.name, "the disk is slow; the site must not wait for it");
-                self.remote.quit().await;
+                // With MV alone, QUIT would tell a node that the file is safe here, which it is not yet.
+                if self.site.sync.mode == PullMode::Move {
+                    self.remote.hang_up();
+                } else {
+                    self.remote.quit().await;
+                }
                 work.await
             }
         };

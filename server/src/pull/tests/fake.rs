@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -43,6 +44,10 @@ pub(super) struct Disk {
     cut_at: Cell<Option<u32>>,
     commands: Cell<u32>,
     never_deletes: Cell<bool>,
+    /// Every listing shows one more package.
+    refills: Cell<bool>,
+    /// A directory of the server that goes away during the next `MV`.
+    loses: RefCell<Option<PathBuf>>,
 }
 
 impl Disk {
@@ -65,6 +70,16 @@ impl Disk {
     /// Its directory became read-only.
     pub(super) fn never_deletes(&self) {
         self.never_deletes.set(true);
+    }
+
+    /// Its agents never rest.
+    pub(super) fn refills(&self) {
+        self.refills.set(true);
+    }
+
+    /// A directory goes away during the next `MV`.
+    pub(super) fn loses(&self, directory: PathBuf) {
+        *self.loses.borrow_mut() = Some(directory);
     }
 
     fn delete(&self, name: &Name) {
@@ -109,6 +124,9 @@ impl Connection {
 impl Remote for Connection {
     async fn list(&mut self, listing: &mut Listing) -> Result<(), Fault> {
         self.command()?;
+        if self.disk.refills.get() {
+            self.disk.put(&format!("more.{}.data", self.disk.commands()), b"more");
+        }
         for name in self.disk.files.borrow().keys() {
             listing.push(&[name.as_bytes(), b"\n"].concat());
         }
@@ -131,6 +149,9 @@ impl Remote for Connection {
         let Some(announced) = self.content(name).map(|content| content.len()) else {
             return Ok(Taken::Refused);
         };
+        if let Some(directory) = self.disk.loses.take() {
+            fs::remove_dir_all(directory).unwrap();
+        }
         let mishap = self.disk.mishaps.borrow_mut().remove(name).unwrap_or_default();
         if let Some(bytes) = mishap.rewritten {
             self.disk.files.borrow_mut().insert(name.clone(), bytes.to_vec());
@@ -161,6 +182,10 @@ impl Remote for Connection {
         if let Some(name) = self.unproven.take() {
             self.disk.delete(&name);
         }
+        self.over = true;
+    }
+
+    fn hang_up(&mut self) {
         self.over = true;
     }
 
@@ -220,9 +245,25 @@ impl World {
             stop: &Shutdown::new(),
             settling: Duration::ZERO,
             skipped: HashSet::new(),
+            kind: self.kind,
+            listings: 0,
+            refusals: 0,
             fault: None,
         };
         visit.pull(self.kind).await
+    }
+
+    /// The delivered files by their modification times.
+    pub(super) fn modified(&self) -> Vec<(SystemTime, String)> {
+        let entries = fs::read_dir(self.incoming().directory).unwrap().map(|entry| entry.unwrap());
+        let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
+        let mut found: Vec<_> = files
+            .map(|entry| {
+                (entry.metadata().unwrap().modified().unwrap(), entry.file_name().into_string().unwrap())
+            })
+            .collect();
+        found.sort();
+        found
     }
 
     /// The pipeline eats everything that is there, in the order it reads.
