@@ -29,7 +29,8 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t)]
         log_format: log::Format,
     },
-    /// Pulls once by hand. Exit code 0: all sites; 69: some could not be pulled; 75: a server is running.
+    /// Pulls once by hand. Exit code 0: all sites; 69: some could not be pulled; 75: stopped, the
+    /// pipeline is full, or a server is running.
     Pull {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -117,7 +118,8 @@ impl Failure {
             std::io::ErrorKind::PermissionDenied => {
                 Self::Permission(format!("{text}; run as the user of the service, or mend the permissions"))
             }
-            std::io::ErrorKind::NotFound => Self::Setting(text),
+            // A file system that is mounted late is there after a restart.
+            std::io::ErrorKind::NotFound => Self::Temporary(text),
             _ => Self::Other(text),
         }
     }

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::cli::Failure;
 use crate::config::Site;
 use crate::desk::Desk;
+use crate::pipeline::Trouble;
 use crate::pull::Tally;
 use crate::schedule::{Puller, Turn};
 
@@ -65,14 +66,21 @@ fn draw(bar: &ProgressBar, tallies: &[Arc<Tally>]) {
 /// Prints a line for each site; the worst of them decides the exit code.
 fn summary(done: &[(String, Arc<Tally>, Turn)]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    let mut unreachable = 0;
-    let mut troubled = 0;
+    let (mut unreachable, mut later, mut troubled) = (0, 0, 0);
     for (site, tally, turn) in done {
         let verdict = match turn {
             Turn::Fine => "ok".to_owned(),
+            Turn::Stopped => {
+                later += 1;
+                "stopped; there may be more".to_owned()
+            }
             Turn::Unreachable(error) => {
                 unreachable += 1;
                 format!("unreachable: {error}")
+            }
+            Turn::Trouble(trouble @ Trouble::Full(_)) => {
+                later += 1;
+                format!("not taken: {trouble}")
             }
             Turn::Trouble(trouble) => {
                 troubled += 1;
@@ -87,11 +95,14 @@ fn summary(done: &[(String, Arc<Tally>, Turn)]) -> Result<(), Failure> {
         // Nobody reads it: no reason to fail.
         let _ = writeln!(out, "{site}: {packages} packages, {bytes} bytes, {verdict}{left}");
     }
-    match (troubled, unreachable) {
-        (0, 0) => Ok(()),
-        (0, sites) => {
+    match (troubled, later, unreachable) {
+        (0, 0, 0) => Ok(()),
+        (0, 0, sites) => {
             Err(Failure::Unavailable(format!("{sites} of {} sites could not be pulled", done.len())))
         }
-        (sites, _) => Err(Failure::Other(format!("packages of {sites} sites could not be taken here"))),
+        (0, sites, _) => {
+            Err(Failure::Temporary(format!("{sites} of {} sites were not pulled to the end", done.len())))
+        }
+        (sites, _, _) => Err(Failure::Other(format!("packages of {sites} sites could not be taken here"))),
     }
 }

@@ -25,8 +25,10 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How a turn ended.
 #[derive(Debug)]
 pub(crate) enum Turn {
-    /// Everything there was has been pulled, or the server is stopping.
+    /// Everything there was has been pulled.
     Fine,
+    /// The server is stopping; there may be more.
+    Stopped,
     /// The site could not be reached, or not be worked with.
     Unreachable(String),
     /// This server could not take more.
@@ -101,6 +103,7 @@ impl Puller {
                     backoff.reset();
                     sync.interval
                 }
+                Turn::Stopped => return Ok(()),
                 Turn::Unreachable(_) => backoff.next(),
                 Turn::Trouble(trouble @ Trouble::Ledger(_)) => return Err(trouble),
                 Turn::Trouble(_) => sync.interval,
@@ -126,7 +129,8 @@ impl Puller {
             let progress = self.tally.packages() > before;
             self.note(outcome.kind, &outcome.result).await;
             let error = match outcome.result {
-                Ok(Ended::Done | Ended::Stopped) => break Turn::Fine,
+                Ok(Ended::Done) => break Turn::Fine,
+                Ok(Ended::Stopped) => break Turn::Stopped,
                 Ok(Ended::Again) => {
                     fruitless = if progress { 0 } else { fruitless + 1 };
                     // The site answers; what is left of it can wait for the next turn.
@@ -145,7 +149,7 @@ impl Puller {
             tracing::debug!(site = self.site.name, error, failed, "attempt failed");
             tokio::select! {
                 () = sleep(backoff.next()) => {}
-                () = self.stop.draining() => break Turn::Fine,
+                () = self.stop.draining() => break Turn::Stopped,
             }
         };
         self.say(&turn, begun);
@@ -184,6 +188,8 @@ impl Puller {
         }
         let error = match turn {
             Turn::Fine => None,
+            // Nothing new is known about the site.
+            Turn::Stopped => return,
             Turn::Unreachable(error) => Some(error.clone()),
             Turn::Trouble(trouble) => Some(trouble.to_string()),
         };

@@ -100,6 +100,50 @@ fn an_empty_file_stays_is_counted_and_holds_nobody_up() {
 }
 
 #[test]
+fn a_pull_that_is_stopped_says_so_and_exits_75() {
+    let site = Site::start(Manner::Busy);
+    let server = Server::new(&[("plant-7", site.address)], "");
+    let pull = server.start(&["pull", "--once"]);
+    until("the listing", || text(&server.output(&["status"]).stdout).contains("  stock  ok  "));
+    let (code, log) = pull.stop();
+    assert_eq!(code, Some(75), "{log}");
+    assert!(log.contains("1 of 1 sites were not pulled to the end"), "{log}");
+}
+
+#[test]
+fn a_pull_into_a_full_pipeline_exits_75() {
+    let site = filled();
+    let server = Server::new(&[("plant-7", site.address)], "incoming_max_files = 1");
+    std::fs::write(server.incoming().join("backlog"), "").unwrap();
+    let output = server.output(&["pull", "--once"]);
+    assert_eq!(output.status.code(), Some(75), "{}", text(&output.stdout));
+    assert!(
+        text(&output.stdout).contains("not taken: incomingdir holds 1 files"),
+        "{}",
+        text(&output.stdout)
+    );
+}
+
+#[test]
+fn a_site_that_refuses_mv_costs_one_line() {
+    let site = Site::start(Manner::Keeping);
+    FILES.iter().for_each(|(name, bytes)| site.put(name, bytes));
+    let server = Server::new(&[("plant-7", site.address)], "");
+    let output = server.output(&["pull", "--once"]);
+    let log = text(&output.stderr);
+    assert_eq!(log.matches("refused MV").count(), 1, "{log}");
+    assert!(log.contains("packages=3"), "{log}");
+}
+
+#[test]
+fn a_missing_incomingdir_may_be_mounted_later() {
+    let server = Server::new(&[("plant-7", "127.0.0.1:1".parse().unwrap())], "");
+    std::fs::remove_dir(server.incoming()).unwrap();
+    let output = server.output(&["run"]);
+    assert_eq!(output.status.code(), Some(75), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_process_that_dies_at_any_step_loses_and_doubles_nothing() {
     let steps = [
         "after-recv:2",

@@ -21,6 +21,10 @@ pub(crate) enum Manner {
     Silent,
     /// It announces one byte more than it sends, and hangs up.
     Short,
+    /// It never lets a file be moved.
+    Keeping,
+    /// Every listing shows one more file.
+    Busy,
 }
 
 /// A site on a port of loopback, serving a directory; its thread ends with the test process.
@@ -66,6 +70,11 @@ fn serve(mut stream: TcpStream, directory: &Path, manner: Manner) -> Option<()> 
         let path = directory.join(argument.trim_matches(['<', '>']));
         let body = match verb {
             "LS" => {
+                if manner == Manner::Busy {
+                    let files = fs::read_dir(directory).ok()?.count();
+                    let process = std::process::id();
+                    fs::write(directory.join(format!("busy.{files}{process}.data")), "more").ok()?;
+                }
                 let names = fs::read_dir(directory)
                     .ok()?
                     .map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -75,6 +84,10 @@ fn serve(mut stream: TcpStream, directory: &Path, manner: Manner) -> Option<()> 
                     .collect::<Vec<_>>()
                     .join("\n")
                     .into_bytes()
+            }
+            "MV" if manner == Manner::Keeping => {
+                writeln!(stream, "MV ERR").ok()?;
+                continue;
             }
             "RECV" | "MV" => fs::read(&path).ok()?,
             _ => return None,
@@ -152,7 +165,12 @@ impl Server {
 
     /// Starts the daemon.
     pub(crate) fn run(&self) -> Daemon {
-        Daemon(self.command(&["run"]).stderr(Stdio::piped()).spawn().unwrap())
+        self.start(&["run"])
+    }
+
+    /// Starts any command.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Daemon {
+        Daemon(self.command(arguments).stderr(Stdio::piped()).spawn().unwrap())
     }
 
     /// The delivered files by name.
