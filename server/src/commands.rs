@@ -13,7 +13,7 @@ use crate::config::{Config, Site};
 use crate::crash::Crash;
 use crate::desk::Desk;
 use crate::pipeline::Pipeline;
-use crate::{log, once, schedule, status};
+use crate::{log, once, schedule, status, user};
 
 /// How long a stop waits for running batches. Beyond it they are dropped, and repeated after the next start.
 const GRACE: Duration = Duration::from_secs(10);
@@ -111,6 +111,8 @@ fn runtime() -> Result<Runtime, Failure> {
 
 /// Opens the pipeline and listens to signals.
 fn open(config: &Config) -> Result<(Arc<Desk>, Shutdown), Failure> {
+    let state = &config.incoming.state;
+    user::check(state, rustix::process::geteuid().as_raw())?;
     let pipeline =
         Pipeline::open(&config.incoming, Crash::from_environment()).map_err(|error| Failure::open(&error))?;
     let stop = Shutdown::new();

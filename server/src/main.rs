@@ -19,6 +19,7 @@ mod pull;
 mod schedule;
 mod staging;
 mod status;
+mod user;
 
 use std::process::ExitCode;
 
