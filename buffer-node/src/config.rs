@@ -1,9 +1,10 @@
 //! The configuration file: raw TOML becomes a [`Config`], or everything that is wrong with it at once.
 //!
 //! Only this module and its children see raw strings. A password becomes its digest right here, so that nothing
-//! can print it. No file but the configuration is read: whether certificates are usable is found out by loading
-//! them (`validate` does, and so does the start).
+//! can print it. The certificates and the directory that it names are looked at, too: what is wrong with them is
+//! reported with the rest.
 
+mod on_disk;
 mod reader;
 mod values;
 
@@ -20,6 +21,7 @@ use tidegate_spool::Duplicates;
 
 use crate::filters::{self, Filters};
 use crate::layout;
+use on_disk::{Named, NamedTls};
 pub(crate) use reader::Problems;
 use reader::{Place, Section};
 
@@ -72,25 +74,34 @@ impl Config {
     /// Reads and checks a file.
     pub(crate) fn load(file: &Path) -> Result<Self, Problems> {
         let text = std::fs::read_to_string(file).map_err(|error| Problems::unreadable(file, &error))?;
-        Self::parse(file, &text)
+        Self::parse(file, &text, on_disk::look)
     }
 
-    fn parse(file: &Path, text: &str) -> Result<Self, Problems> {
+    /// `look` adds what is wrong with the paths that are named.
+    fn parse(file: &Path, text: &str, look: fn(&Named, &mut Problems)) -> Result<Self, Problems> {
         let mut problems = Problems::new(file, text);
         let mut root = Section::document(text, &mut problems);
-        let config = Self::read(&mut root, &mut problems);
+        let mut named = Named::default();
+        let config = Self::read(&mut root, &mut named, &mut problems);
         root.finish(&mut problems);
+        look(&named, &mut problems);
         problems.or(config)
     }
 
-    fn read(root: &mut Section<'_>, problems: &mut Problems) -> Self {
-        let directory = root.take("directory", problems, values::absolute_path).map(|(path, _)| path);
+    fn read(root: &mut Section<'_>, named: &mut Named, problems: &mut Problems) -> Self {
+        named.directory = root.take("directory", problems, values::absolute_path);
+        let directory = named.directory.as_ref().map(|(path, _)| path.clone());
         if directory.is_none() && !root.was_given("directory") {
             problems.add(Place::FILE, "`directory` is missing; write where the node keeps its files");
         }
         let directory = directory.unwrap_or_default();
         let session = session(root, problems);
         let (tls, plain) = transport(root, problems);
+        let tls = tls.map(|tls| {
+            let files = tls.files.clone();
+            named.tls = Some(tls);
+            files
+        });
         let mut section = root.table("limits", problems);
         let handshake =
             section.take_or("handshake", Duration::from_secs(10), problems, values::positive_duration);
@@ -151,7 +162,7 @@ fn session(root: &mut Section<'_>, problems: &mut Problems) -> ResponderSettings
     let digest = |value: &_| values::text(value).map(|password| PassDigest::of(password.as_bytes()));
     ResponderSettings {
         password: root.take("password", problems, digest).map(|(digest, _)| digest),
-        max_size: root.take_or("max_size", limits::MAX_SIZE, problems, values::size),
+        max_size: root.take_or("max_size", limits::MAX_SIZE, problems, values::positive_size),
         ..ResponderSettings::default()
     }
 }
@@ -179,17 +190,17 @@ fn line(value: &toml::de::DeValue<'_>) -> Result<u64, String> {
 }
 
 /// The TLS files and whether plain connections are accepted.
-fn transport(root: &mut Section<'_>, problems: &mut Problems) -> (Option<ServerFiles>, bool) {
+fn transport(root: &mut Section<'_>, problems: &mut Problems) -> (Option<NamedTls>, bool) {
     let mut path = |key| root.take(key, problems, values::absolute_path);
     let (cert, key, ca) = (path("ssl_cert"), path("ssl_key"), path("ssl_ca"));
-    let ca = ca.map(|(path, _)| path);
+    let (ca, ca_place) = ca.map_or((None, Place::FILE), |(path, place)| (Some(path), place));
     let require = root.take("ssl_require_client_cert", problems, values::boolean);
     let pinned = root.take("puller_fingerprints", problems, fingerprints).map(|(list, _)| list);
     let accepted = root.take("accept", problems, accepted);
     let pinned = pinned.unwrap_or_default();
 
     let files = match (cert, key) {
-        (Some((cert, _)), Some((key, _))) => {
+        (Some((cert, cert_place)), Some((key, key_place))) => {
             let require_client_cert = require.is_some_and(|(require, _)| require);
             if let Some((true, place)) = require
                 && ca.is_none()
@@ -198,7 +209,8 @@ fn transport(root: &mut Section<'_>, problems: &mut Problems) -> (Option<ServerF
                 let text = "`ssl_require_client_cert` lacks somebody to accept; set `ssl_ca` or `puller_fingerprints`";
                 problems.add(place, text);
             }
-            Some(ServerFiles { cert, key, ca, require_client_cert, pinned })
+            let files = ServerFiles { cert, key, ca, require_client_cert, pinned };
+            Some(NamedTls { files, cert: cert_place, key: key_place, ca: ca_place })
         }
         (Some((_, place)), None) => {
             problems.add(place, "`ssl_cert` needs its private key; set `ssl_key`");

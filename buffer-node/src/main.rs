@@ -66,7 +66,10 @@ fn run() -> Result<(), Failure> {
 }
 
 fn load(file: &Path) -> Result<(Config, Door), Failure> {
-    let config = Config::load(file).map_err(|problems| Failure::Configuration(problems.to_string()))?;
+    let config = Config::load(file).map_err(|problems| match problems.are_denials() {
+        true => Failure::Permission(problems.to_string()),
+        false => Failure::Configuration(problems.to_string()),
+    })?;
     let door = Door::new(&config).map_err(|error| Failure::Configuration(error.to_string()))?;
     Ok((config, door))
 }

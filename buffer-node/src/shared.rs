@@ -17,7 +17,7 @@ mod room;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::OFlags;
 use tidegate_proto::Name;
 use tidegate_spool::durable;
+use tracing::warn;
 
 use crate::config::SharedLimits;
 use crate::fatal::Fatal;
@@ -93,12 +94,16 @@ impl Shared {
         let temporary = layout::temporary(root);
         durable::create_dir_all(&temporary)?;
         for entry in fs::read_dir(&temporary)? {
-            fs::remove_file(entry?.path())?;
+            let path = entry?.path();
+            if let Err(error) = fs::remove_file(&path) {
+                warn!(path = %path.display(), %error, "does not belong here and cannot be removed; look at it");
+            }
         }
         let directories: Vec<PathBuf> =
             directories.iter().map(|directory| layout::shared_directory(root, directory)).collect();
         for directory in &directories {
             durable::create_dir_all(directory)?;
+            check_file_system(directory, &temporary)?;
         }
         Ok(Self {
             root: root.into(),
@@ -194,8 +199,9 @@ impl Shared {
     /// becomes durable with the directory's fsync.
     fn write(&self, path: &Path, content: &mut File) -> io::Result<Put> {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        let aside = layout::temporary(&self.root).join(number.to_string());
-        // Opened first: without descriptors nothing is renamed that could not be made durable.
+        // Unlike anything that an earlier process left and this one could not remove.
+        let aside = layout::temporary(&self.root).join(format!("{}-{number}", std::process::id()));
+        // Opened first: without descriptors, nothing is renamed that could not be made durable.
         let directory = directory_of(path)?;
         let renamed = self.copy_durably(content, &aside).and_then(|file| {
             // Without `overwrite`, what an operator has put there in the meantime wins.
@@ -246,6 +252,16 @@ impl Shared {
             self.fatal.declare(format_args!("cannot fsync {}: {error}; check the disk", path.display()));
         })
     }
+}
+
+/// Files are renamed from one to the other, which a file system does only inside itself.
+fn check_file_system(directory: &Path, temporary: &Path) -> io::Result<()> {
+    if fs::metadata(directory)?.dev() == fs::metadata(temporary)?.dev() {
+        return Ok(());
+    }
+    let (directory, temporary) = (directory.display(), temporary.display());
+    let words = format!("{directory} is on another file system than {temporary}; put both on the same one");
+    Err(io::Error::new(ErrorKind::CrossesDevices, words))
 }
 
 fn directory_of(path: &Path) -> io::Result<File> {

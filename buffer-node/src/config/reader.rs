@@ -4,6 +4,7 @@
 //! start the node three times. So the keys are taken one after another, and what nobody took is unknown.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
@@ -22,6 +23,7 @@ pub(crate) struct Problems {
 struct Problem {
     line: Option<usize>,
     text: String,
+    denied: bool,
 }
 
 /// A position in the document, for problems found after reading.
@@ -42,13 +44,24 @@ impl Problems {
 
     pub(super) fn unreadable(file: &Path, error: &std::io::Error) -> Self {
         let mut problems = Self::new(file, "");
-        problems.add(Place::FILE, format!("cannot be read: {error}; check the path and its permissions"));
+        let text = format!("cannot be read: {error}; check the path and its permissions");
+        problems.add_failure(Place::FILE, text, error.kind());
         problems
     }
 
     pub(super) fn add(&mut self, place: Place, text: impl Into<String>) {
+        self.add_failure(place, text, ErrorKind::Other);
+    }
+
+    /// A problem that the system has reported.
+    pub(super) fn add_failure(&mut self, place: Place, text: impl Into<String>, kind: ErrorKind) {
         let line = place.0.map(|offset| self.line_starts.partition_point(|start| *start <= offset));
-        self.found.push(Problem { line, text: text.into() });
+        self.found.push(Problem { line, text: text.into(), denied: kind == ErrorKind::PermissionDenied });
+    }
+
+    /// Whether nothing is wrong but that this user may not use something.
+    pub(crate) fn are_denials(&self) -> bool {
+        self.found.iter().all(|problem| problem.denied)
     }
 
     /// The value, unless something is wrong.
@@ -175,6 +188,15 @@ fn distance(left: &str, right: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_denials_are_a_matter_of_permission() {
+        let mut problems = Problems::unreadable(Path::new("x"), &ErrorKind::PermissionDenied.into());
+        assert!(problems.are_denials());
+        problems.add(Place::FILE, "something else");
+        assert!(!problems.are_denials());
+        assert!(!Problems::unreadable(Path::new("x"), &ErrorKind::NotFound.into()).are_denials());
+    }
 
     #[test]
     fn distance_counts_letters() {

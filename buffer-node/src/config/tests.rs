@@ -5,11 +5,11 @@ use super::*;
 const SAMPLE: &str = include_str!("../../../init/buffer-node.toml");
 
 fn load(text: &str) -> Config {
-    Config::parse(Path::new("node.toml"), text).unwrap_or_else(|problems| panic!("{problems}"))
+    Config::parse(Path::new("node.toml"), text, |_, _| {}).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 fn problems(text: &str) -> Vec<String> {
-    let problems = Config::parse(Path::new("node.toml"), text).expect_err("problems");
+    let problems = Config::parse(Path::new("node.toml"), text, |_, _| {}).expect_err("problems");
     problems.to_string().lines().map(str::to_owned).collect()
 }
 
@@ -96,6 +96,31 @@ fn every_problem_is_reported_at_once_with_its_line_and_a_remedy() {
         assert!(hit, "no {line} {expected} in {found:#?}");
     }
     assert_eq!(found.len(), 8, "{found:#?}");
+}
+
+#[test]
+fn what_a_file_names_on_the_disk_is_looked_at_with_the_rest() {
+    let place = tempfile::tempdir().expect("a directory");
+    let file = place.path().join("node.toml");
+    let check = |text: &str| {
+        std::fs::write(&file, text).expect("writes");
+        Config::load(&file).expect_err("problems").to_string()
+    };
+    let found = check(
+        "directory = \"/nonexistent/above/node\"\nssl_cert = \"/no.pem\"\nssl_key = \"/no.key\"\n\
+         ssl_ca = \"/no.ca\"\nmax_size = 0\n",
+    );
+    for expected in [
+        ":1: `directory`: /nonexistent/above: No such file",
+        ":2: `ssl_cert`: /no.pem:",
+        ":3: `ssl_key`: /no.key:",
+        ":4: `ssl_ca`: /no.ca:",
+        ":5: `max_size` is zero",
+    ] {
+        assert!(found.contains(expected), "no {expected} in {found}");
+    }
+    let found = check(&format!("directory = {file:?}\n"));
+    assert!(found.contains(":1: `directory`:") && found.contains("is no directory"), "{found}");
 }
 
 #[test]

@@ -55,6 +55,14 @@ pub(super) fn size(value: &DeValue<'_>) -> Result<u64, String> {
     })
 }
 
+/// A number of bytes, at least one.
+pub(super) fn positive_size(value: &DeValue<'_>) -> Result<u64, String> {
+    match size(value)? {
+        0 => Err("is zero; write a larger size".into()),
+        size => Ok(size),
+    }
+}
+
 /// A time span: a text such as "30s".
 pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
     const UNITS: [(&str, u64); 5] =

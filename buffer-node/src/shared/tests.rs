@@ -168,6 +168,24 @@ fn a_repeat_costs_no_fsync_unless_somebody_touched_the_file() {
 }
 
 #[test]
+fn a_foreign_directory_among_the_unfinished_does_not_stop_the_start() {
+    let store = store(false);
+    let foreign = layout::temporary(store.root.path()).join("0");
+    fs::create_dir(&foreign).expect("makes");
+    let again = Store { shared: open(store.root.path(), false).expect("opens"), root: store.root };
+    assert_eq!(again.put("a.conf", b"one").expect("puts, under another name aside"), Put::Written);
+    assert!(foreign.is_dir());
+}
+
+#[test]
+fn a_directory_on_another_file_system_is_named_at_the_start() {
+    let root = tempfile::tempdir().expect("a directory");
+    symlink("/proc", root.path().join("conf")).expect("links");
+    let words = open(root.path(), false).err().expect("two file systems").to_string();
+    assert!(words.contains("conf is on another file system"), "{words}");
+}
+
+#[test]
 fn two_uploads_of_one_name_do_not_both_win() {
     let store = store(false);
     let start = std::sync::Barrier::new(8);
