@@ -115,7 +115,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Bytes of a peer of which there may be many: [`Escaped`], but only the first [`QUOTE_MAX`](crate::limits::QUOTE_MAX).
+/// Bytes of a peer of which there may be many: [`Escaped`], but only the first [`QUOTE_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quoted<'a>(pub &'a [u8]);
 
