@@ -118,7 +118,11 @@ impl<R: Remote> Visit<'_, R> {
         };
         if self.refusals > 0 {
             let (site, packages) = (&self.site.name, self.refusals);
-            tracing::warn!(site, packages, "the site lists packages and refused MV; its next listing decides");
+            tracing::warn!(
+                site,
+                packages,
+                "the site lists packages and refused MV; its next listing decides"
+            );
         }
         match &result {
             Err(Fault::Site(_)) => {}

@@ -124,6 +124,16 @@ fn an_empty_file_stays_and_holds_nobody_up() {
 }
 
 #[test]
+fn what_came_whole_before_a_cut_counts() {
+    let world = worlds().into_iter().next().unwrap();
+    world.disk.cut_at(4);
+    assert!(!world.live(alive(), 1), "the connection ends in the third RECV");
+    assert_eq!(world.contents(), ["a", "b"]);
+    assert!(world.live(alive(), 1));
+    assert_each_once(&world, "cut in a batch");
+}
+
+#[test]
 fn a_reused_name_is_a_new_package_and_gets_a_target_of_its_own() {
     for kind in [Kind::Tidegate, Kind::Stock] {
         let world = World::new(kind, PullMode::Auto);

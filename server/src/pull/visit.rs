@@ -279,3 +279,23 @@ impl<R: Remote> Visit<'_, R> {
         Ok(result?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_is_too_much_is_halved_until_one_file_is_left_and_grows_again_after_it() {
+        let mut memory = Memory::default();
+        for expected in [32, 16, 8, 4, 2, 1, 1] {
+            // It was received, and then it did not fit.
+            memory.batch_may_grow = true;
+            memory.shrink_batch();
+            assert_eq!(memory.next_batch(), expected);
+        }
+        for expected in [2, 4, 8, 16, 32, 64, 64] {
+            memory.batch_may_grow = true;
+            assert_eq!(memory.next_batch(), expected);
+        }
+    }
+}
