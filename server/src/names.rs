@@ -56,7 +56,15 @@ pub(crate) fn time_in(name: &Name, now: SystemTime) -> Option<SystemTime> {
 
 /// Whether the number looks like a time: then a sender never gives the name to two different packages.
 pub(crate) fn is_timed(name: &Name) -> bool {
-    number(name).is_some_and(|number| number.len() >= TIMED_DIGITS)
+    number(name).is_some_and(|number| {
+        // A node's own digits make no time of a plugin's `0`. For numbers of any other meaning a doubt costs a
+        // package that arrives twice, not one that never does.
+        let digits = match number.len() {
+            longer if longer > APPENDED_DIGITS => longer - APPENDED_DIGITS,
+            digits => digits,
+        };
+        digits >= TIMED_DIGITS
+    })
 }
 
 /// A name with `digits` behind its number, so that the part before the number, by which the pipeline knows the
@@ -129,6 +137,8 @@ mod tests {
     fn a_plugin_that_always_counts_zero_is_not_timed() {
         assert!(!is_timed(&name("host.0.data")));
         assert!(!is_timed(&name("host.32767.data")));
+        assert!(!is_timed(&name("host.00123456789.data")), "digits that a node appended");
+        assert!(is_timed(&name("host.17000000000123456789.data")));
         assert!(is_timed(&name("host.999999999.data")));
         assert!(is_timed(&name("host_1700000000.data")));
         assert!(!is_timed(&name("host1700000000.data")), "no number of its own");

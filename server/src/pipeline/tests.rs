@@ -224,3 +224,14 @@ fn a_directory_that_has_the_name_is_left_alone() {
     accept(&pipeline, "web01.5.data", b"content").unwrap();
     assert_eq!(files(&directory), ["web01.5.data", "web01.50000000001.data"]);
 }
+
+#[test]
+fn a_name_that_a_node_made_is_no_time_so_that_later_packages_of_it_arrive() {
+    let root = tempfile::tempdir().unwrap();
+    let pipeline = open(&root);
+    for _ in 0..2 {
+        accept(&pipeline, "host.00123456789.data", b"same bytes").unwrap();
+        pipeline.listed(SITE, |_| false).unwrap();
+    }
+    assert_eq!(files(&settings(&root).directory).len(), 2);
+}
