@@ -103,7 +103,7 @@ impl<'a> Batch<'a> {
     }
 
     /// The site is known to have deleted the package with this row.
-    pub(super) fn gone(&self, id: i64) -> rusqlite::Result<()> {
+    pub(crate) fn gone(&self, id: i64) -> rusqlite::Result<()> {
         self.tx.prepare_cached("UPDATE package SET on_site = 0 WHERE id = ?1")?.execute([id])?;
         Ok(())
     }

@@ -55,6 +55,8 @@ struct Admitted {
     what: What,
     /// The versions of the name that are held already and stay, in order.
     held: Vec<Package>,
+    /// Delivered versions with other bytes: a site holds one file a name, so it has them no more.
+    replaced: Vec<Package>,
 }
 
 enum What {
@@ -146,7 +148,9 @@ impl Pipeline {
                 What::New { file, continues }
             }
         };
-        Ok(Admitted { name, digest, size, what, held })
+        let mut replaced = others;
+        replaced.retain(|package| package.state == State::Delivered && package.digest != digest);
+        Ok(Admitted { name, digest, size, what, held, replaced })
     }
 
     fn is_repeat(&self, site: &str, name: &Name, digest: &Digest, now: SystemTime) -> Result<bool, Trouble> {
@@ -167,6 +171,7 @@ impl Admitted {
     /// Brings the ledger up to `state`. Returns the held versions of the name, the received one last if it is held.
     fn record(&self, site: &str, state: State, batch: &Batch<'_>) -> rusqlite::Result<Vec<Package>> {
         let mut versions = self.held.clone();
+        self.replaced.iter().try_for_each(|package| batch.gone(package.id))?;
         match &self.what {
             What::Known(_) => batch.repeated(site)?,
             What::Same => {}

@@ -235,3 +235,13 @@ fn a_name_that_a_node_made_is_no_time_so_that_later_packages_of_it_arrive() {
     }
     assert_eq!(files(&settings(&root).directory).len(), 2);
 }
+
+#[test]
+fn a_content_that_comes_back_after_another_is_a_new_package() {
+    let root = tempfile::tempdir().unwrap();
+    let pipeline = open(&root);
+    for content in [b"A", b"B", b"B", b"A"] {
+        accept(&pipeline, "host.0.data", content).unwrap();
+    }
+    assert_eq!(files(&settings(&root).directory).len(), 3, "A, B and A; the second B is a replay");
+}
