@@ -79,7 +79,7 @@ fn a_moved_package_stays_when_the_puller_vanishes() {
 
 #[test]
 fn a_plain_connection_is_refused() {
-    refused(&Way::Plain, &Authority::new(), &["plain"]);
+    refused(&Way::Plain, &Authority::new(), &["the connection is plain", "a puller comes over TLS"]);
 }
 
 #[test]
