@@ -25,13 +25,17 @@ const SETTINGS: &str = "sync_interval = \"500ms\"\nsync_timeout = \"10m\"";
 const FILES: usize = 5;
 
 /// Runs a good node beside a bad site; `reached` says when the bad one has been met.
-fn good_site_is_not_late(what: &str, bad: Site, reached: impl Fn() -> bool) {
-    let authority = Authority::new();
-    let node = Node::start(&authority, "");
+fn good_site_is_not_late(what: &str, bad: Site, reached: impl Fn(&mut Central) -> bool) {
+    good_site_of(&Authority::new(), what, bad, reached);
+}
+
+/// The same where the bad site needs the server's authority too.
+fn good_site_of(authority: &Authority, what: &str, bad: Site, reached: impl Fn(&mut Central) -> bool) {
+    let node = Node::start(authority, "");
     let sites = [bad, Site::node("good", node.address())];
-    let mut central = Central::new(&authority, &sites, SETTINGS);
+    let mut central = Central::new(authority, &sites, SETTINGS);
     central.run();
-    until::holds(&format!("{what}: the bad site is met"), &reached);
+    until::holds(&format!("{what}: the bad site is met"), || reached(&mut central));
     let oracle = Oracle::default();
     for number in 0..FILES {
         let (name, bytes) = (format!("good.{}.data", 1_700_000_000 + number), format!("file {number}"));
@@ -45,10 +49,16 @@ fn good_site_is_not_late(what: &str, bad: Site, reached: impl Fn() -> bool) {
     assert!(verdict.is_clean(), "{what}: {verdict}");
 }
 
+/// Whether the server's log tells that the bad site cannot be pulled.
+fn says_unreachable(central: &mut Central) -> bool {
+    let told = |line: &String| line.contains("unreachable") && line.contains("bad");
+    central.process().lines().iter().any(told)
+}
+
 /// A listener that treats every connection so.
 fn listener(
     treat: impl Fn(std::net::TcpStream) + Send + Sync + Copy + 'static,
-) -> (SocketAddr, impl Fn() -> bool) {
+) -> (SocketAddr, impl Fn(&mut Central) -> bool) {
     let address = address::unused_socket();
     let listener = TcpListener::bind(address).expect("the address is ours");
     let met = Arc::new(AtomicBool::new(false));
@@ -59,7 +69,7 @@ fn listener(
             std::thread::spawn(move || treat(stream));
         }
     });
-    (address, move || met.load(Ordering::SeqCst))
+    (address, move |_| met.load(Ordering::SeqCst))
 }
 
 #[test]
@@ -80,7 +90,7 @@ fn beside_a_site_that_hangs_up() {
 
 #[test]
 fn beside_a_site_where_nobody_listens() {
-    good_site_is_not_late("absent", Site::plain("bad", address::unused_socket()), || true);
+    good_site_is_not_late("absent", Site::plain("bad", address::unused_socket()), says_unreachable);
 }
 
 #[test]
@@ -103,11 +113,12 @@ fn beside_a_site_that_refuses() {
         seen.fetch_or(chunk.asks("LS <"), Ordering::SeqCst);
         Verdict::Pass
     });
-    good_site_is_not_late("no -I", Site::plain("bad", tap.address()), || asked.load(Ordering::SeqCst));
+    good_site_is_not_late("no -I", Site::plain("bad", tap.address()), |_| asked.load(Ordering::SeqCst));
 
     // A node of the same authority that wants a password.
-    let node = Node::start(&authority, "password = \"secret\"");
-    good_site_is_not_late("password", Site::node("bad", node.address()), || true);
+    let mut node = Node::start(&authority, "password = \"secret\"");
+    good_site_of(&authority, "password", Site::node("bad", node.address()), says_unreachable);
+    node.process().wait_for_line(&["the peer gave no password"]);
 }
 
 #[test]
@@ -166,6 +177,8 @@ fn beside_a_site_that_lies_about_sizes() {
         ("LS SIZE", "LS SIZE 4000000000\n"),
         ("LS SIZE", "LS SIZE -1\n"),
         ("LS SIZE", "LS SIZE 3\n"),
+        // Within what a number can hold, beyond what a listing may have.
+        ("LS SIZE", "LS SIZE 18446744073709551615\n"),
         ("RECV SIZE", "RECV SIZE 99999999999999999999\n"),
         ("RECV SIZE", "RECV SIZE 4000000000\n"),
         ("RECV SIZE", "RECV SIZE 0\n"),
@@ -185,7 +198,7 @@ fn beside_a_site_that_lies_about_sizes() {
             Verdict::Pass
         });
         let site = Site::plain("bad", tap.address());
-        good_site_is_not_late(&format!("{lie:?} for {start}"), site, || lied.load(Ordering::SeqCst));
+        good_site_is_not_late(&format!("{lie:?} for {start}"), site, |_| lied.load(Ordering::SeqCst));
         assert_eq!(stock.files().len(), 1, "{lie:?}: nothing is deleted that did not come whole");
     });
 }
