@@ -4,12 +4,14 @@
 //! `-e` of the real client cannot work on current Debian; that case, and only that one, runs a temporary copy in which
 //! the strings `'0x00'` and `'0x01'` are numbers.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use tempfile::TempDir;
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::client::{Client, Outcome};
 use tidegate_tests::node::Node;
+use tidegate_tests::tap::{Tap, Verdict};
 
 const DATA: &str = "web01.1700000000.data";
 
@@ -46,8 +48,12 @@ impl Bench {
     }
 
     fn run(&self, arguments: &[&str]) -> Outcome {
+        self.run_at(self.node.address(), arguments)
+    }
+
+    fn run_at(&self, address: SocketAddr, arguments: &[&str]) -> Outcome {
         let authority = self.authority.certificate();
-        self.client.run(self.directory.path(), Some(&authority), self.node.address(), arguments)
+        self.client.run(self.directory.path(), Some(&authority), address, arguments)
     }
 
     /// A name that no server takes: the real client hears it from the node, ours says it before it dials.
@@ -109,7 +115,9 @@ fn several_files_go_over_one_connection() {
             bench.write(name, name.as_bytes());
         }
         let arguments: Vec<&str> = names.iter().map(String::as_str).collect();
-        bench.run(&arguments).succeeds();
+        let tap = Tap::new(bench.node.address(), |_| Verdict::Pass);
+        bench.run_at(tap.address(), &arguments).succeeds();
+        assert_eq!(tap.connections(), 1);
         let mut stored = bench.packages();
         stored.sort();
         assert_eq!(stored, names.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>());
