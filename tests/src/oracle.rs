@@ -1,6 +1,6 @@
 //! The judge: what was acknowledged must arrive once, whole, and nothing else may.
 //!
-//! Every file of a test has bytes of its own, so a digest tells which file an arrival is. A file that was offered but
+//! A digest tells which file an arrival is; equal files are expected as often as a test says. A file that was offered but
 //! never acknowledged may arrive once or not at all: its sender will offer it again, or has given it up.
 
 use std::collections::HashMap;
@@ -31,6 +31,8 @@ pub struct Oracle {
 struct Offered {
     name: String,
     acknowledged: bool,
+    /// How many packages of these bytes there are.
+    times: u32,
 }
 
 /// A file that came out at the pipeline's end.
@@ -49,7 +51,7 @@ pub struct Arrival {
 pub struct Verdict {
     /// Acknowledged, and not there.
     pub lost: Vec<String>,
-    /// There more than once.
+    /// There more often than sent as a package of its own.
     pub doubled: Vec<String>,
     /// There, and nobody sent those bytes (or not by that name).
     pub strange: Vec<String>,
@@ -71,7 +73,7 @@ impl fmt::Display for Verdict {
 impl Oracle {
     /// A sender is about to offer this file.
     pub fn offer(&self, name: &str, bytes: &[u8]) {
-        let offered = Offered { name: name.to_owned(), acknowledged: false };
+        let offered = Offered { name: name.to_owned(), acknowledged: false, times: 1 };
         self.lock().entry(digest(bytes)).or_insert(offered);
     }
 
@@ -87,6 +89,12 @@ impl Oracle {
     pub fn expect(&self, name: &str, bytes: &[u8]) {
         self.offer(name, bytes);
         self.acknowledge(bytes);
+    }
+
+    /// Files of the same bytes that are packages of their own: all of them arrive.
+    pub fn expect_times(&self, name: &str, bytes: &[u8], times: u32) {
+        self.expect(name, bytes);
+        self.lock().get_mut(&digest(bytes)).expect("just offered").times = times;
     }
 
     /// How many files are acknowledged.
@@ -113,12 +121,13 @@ impl Oracle {
             }
             let times = seen.entry(digest).or_default();
             *times += 1;
-            if *times == 2 {
+            if offered.get(&digest).map_or(1, |known| known.times) + 1 == *times {
                 verdict.doubled.push(arrival.name.clone());
             }
         }
-        let lost =
-            offered.iter().filter(|(digest, offered)| offered.acknowledged && !seen.contains_key(*digest));
+        let lost = offered.iter().filter(|(digest, offered)| {
+            offered.acknowledged && seen.get(*digest).copied().unwrap_or_default() < offered.times
+        });
         verdict.lost = lost.map(|(_, offered)| offered.name.clone()).collect();
         verdict.lost.sort();
         verdict
@@ -225,6 +234,16 @@ mod tests {
         assert_eq!(oracle.judge(&[one.clone(), one.clone(), two.clone()]).doubled, ["a.1.data"]);
         assert_eq!(oracle.judge(&[one.clone(), two, arrival("c.1.data", b"thr")]).strange.len(), 1);
         assert_eq!(oracle.judge(&[one, arrival("other.1.data", b"two")]).strange.len(), 1);
+    }
+
+    #[test]
+    fn equal_packages_are_counted() {
+        let oracle = Oracle::default();
+        oracle.expect_times("a.0.data", b"same", 2);
+        let same = arrival("a.0.data", b"same");
+        assert_eq!(oracle.judge(&[same.clone()]).lost, ["a.0.data"]);
+        assert!(oracle.judge(&[same.clone(), same.clone()]).is_clean());
+        assert_eq!(oracle.judge(&[same.clone(), same.clone(), same]).doubled, ["a.0.data"]);
     }
 
     #[test]
