@@ -271,6 +271,40 @@ fn a_file_rewritten_on_the_way_comes_in_every_version_that_was_complete() {
 }
 
 #[test]
+fn a_lie_about_the_size_at_the_move_costs_and_doubles_nothing() {
+    let authority = Authority::new();
+    let lies = ["99999999999999999999", "18446744073709551615", "4000000000", "5000", "3", "0", "-1", ""];
+    each(&lies, |&lie| {
+        let scene = Scene::with_data(&OPTIONS);
+        let lied = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&lied);
+        let tap = Tap::new(scene.stock.address(), move |chunk| {
+            if chunk.answers("MV SIZE") && !noted.swap(true, Ordering::SeqCst) {
+                *chunk.bytes = format!("MV SIZE {lie}\n").into_bytes();
+            }
+            Verdict::Pass
+        });
+        let mut central = Central::new(&authority, &[Site::plain("stock", tap.address())], SETTINGS);
+        central.run();
+        scene.comes_out_right(&format!("MV SIZE {lie}"), &mut central);
+        assert!(lied.load(Ordering::SeqCst), "MV SIZE {lie}: the lie was told");
+    });
+}
+
+#[test]
+fn an_empty_file_keeps_nobody_back() {
+    let authority = Authority::new();
+    let scene = Scene::with_data(&OPTIONS);
+    // Before the others and after them, in whatever order the site lists them.
+    for name in ["aaa.1.data", "zzz.1.data"] {
+        scene.stock.put(name, b"");
+    }
+    let mut central = Central::new(&authority, &[Site::plain("stock", scene.stock.address())], SETTINGS);
+    central.run();
+    scene.comes_out_right("an empty file", &mut central);
+}
+
+#[test]
 fn a_file_that_is_still_being_written_comes_whole() {
     let authority = Authority::new();
     let mut scene = Scene::new(&OPTIONS);
