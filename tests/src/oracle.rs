@@ -241,7 +241,7 @@ mod tests {
         let oracle = Oracle::default();
         oracle.expect_times("a.0.data", b"same", 2);
         let same = arrival("a.0.data", b"same");
-        assert_eq!(oracle.judge(&[same.clone()]).lost, ["a.0.data"]);
+        assert_eq!(oracle.judge(std::slice::from_ref(&same)).lost, ["a.0.data"]);
         assert!(oracle.judge(&[same.clone(), same.clone()]).is_clean());
         assert_eq!(oracle.judge(&[same.clone(), same.clone(), same]).doubled, ["a.0.data"]);
     }
