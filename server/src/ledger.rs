@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use tidegate_proto::Name;
 
 use crate::body::Digest;
@@ -146,6 +146,12 @@ impl Ledger {
     /// What ties this ledger to its staging directory.
     pub(crate) fn id(&self) -> Result<String, LedgerError> {
         Ok(self.db().query_row("SELECT value FROM fact WHERE name = 'id'", [], |row| row.get(0))?)
+    }
+
+    /// The mark of the staging directory in use, if there was one yet.
+    pub(crate) fn staging_mark(&self) -> Result<Option<String>, LedgerError> {
+        let query = "SELECT value FROM fact WHERE name = 'staging'";
+        Ok(self.db().query_row(query, [], |row| row.get(0)).optional()?)
     }
 
     /// A site's packages of one name that are not history yet, in arrival order.

@@ -29,15 +29,16 @@ pub(crate) use resolve::Moved;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidegate_proto::Name;
 
+use crate::body::Digest;
 use crate::config::Incoming;
 use crate::crash::Crash;
 use crate::ledger::{Batch, Ledger, LedgerError, Package};
-use crate::staging::{StagedFile, Staging, StagingError};
+use crate::staging::{StagedFile, Staging, StagingError, Tie};
 
 /// Why packages cannot be taken now.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,9 @@ pub(crate) enum Trouble {
     /// The ledger cannot be trusted to have recorded what it was told: only a restart finds out.
     #[error(transparent)]
     Ledger(LedgerError),
+    /// What was handed over may not survive a power cut: after a failed fsync a second one proves nothing.
+    #[error("cannot fsync {directory}: {source}; check the disk, then start again")]
+    Durability { directory: String, source: io::Error },
 }
 
 impl Trouble {
@@ -62,6 +66,16 @@ impl Trouble {
             }
             _ => Self::Failed(format!("{what}: {error}")),
         }
+    }
+
+    /// For `map_err`: the directory whose fsync failed.
+    pub(crate) fn fsync(directory: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Durability { directory: directory.display().to_string(), source }
+    }
+
+    /// Whether this process must not go on.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Ledger(_) | Self::Durability { .. })
     }
 }
 
@@ -99,13 +113,16 @@ impl Pipeline {
     /// Opens everything, and finishes what an earlier process left.
     pub(crate) fn open(settings: &Incoming, crash: Crash) -> Result<Self, OpenError> {
         let ledger = Ledger::open(&settings.state)?;
-        let staging = Staging::open(
-            &settings.staging,
-            &settings.directory,
-            settings.ownership,
-            &ledger.id()?,
-            ledger.staged_packages()?.len(),
-        )?;
+        let tie = Tie {
+            ledger: ledger.id()?,
+            mark: ledger.staging_mark()?,
+            unfinished: ledger.staged_packages()?.len(),
+        };
+        let staging = Staging::open(&settings.staging, &settings.directory, settings.ownership, &tie)?;
+        // Before any package is recorded that lies there.
+        if tie.mark.as_deref() != Some(staging.mark()) {
+            ledger.write(|batch| batch.staging_mark(staging.mark()))?;
+        }
         let pipeline = Self {
             ledger,
             staging,
@@ -151,6 +168,14 @@ impl Pipeline {
         let undelivered = self.ledger.settle(site, shown)?;
         self.crash.point("after-released");
         self.finish(undelivered)
+    }
+
+    /// These delivered packages are proven to be deleted at their site.
+    pub(crate) fn gone(&self, site: &str, packages: &[(Name, Digest)]) -> Result<(), Trouble> {
+        let gone = |batch: &Batch<'_>| {
+            packages.iter().try_for_each(|(name, digest)| batch.version_gone(site, name, digest))
+        };
+        Ok(self.ledger.write(gone)?)
     }
 
     /// Makes `files` durable, and runs `changes`, which record them, in one transaction.

@@ -105,7 +105,7 @@ impl Puller {
                 }
                 Turn::Stopped => return Ok(()),
                 Turn::Unreachable(_) => backoff.next(),
-                Turn::Trouble(trouble @ Trouble::Ledger(_)) => return Err(trouble),
+                Turn::Trouble(trouble) if trouble.is_final() => return Err(trouble),
                 Turn::Trouble(_) => sync.interval,
             };
         }

@@ -3,8 +3,9 @@
 //! Constraints:
 //! - It is on the file system of `incomingdir`, so that delivering is one rename.
 //! - No name in it matches what a consumer of `incomingdir` reads; by default it is hidden there as `.tidegate`.
-//! - It belongs to one ledger, whose id it carries. A missing staged file means "already delivered" only in the
-//!   right directory: with an unmounted or replaced one, the same absence would be a loss, so the server refuses.
+//! - It belongs to one ledger, whose id it carries, beside a mark of its own that the ledger knows. A missing staged file
+//!   means "already delivered" only in the right directory: with an unmounted or replaced one, the same absence would
+//!   be a loss, so the server refuses. The mark tells the directory below a mount point from the one mounted over it.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -57,11 +58,23 @@ pub(crate) enum StagingError {
     Foreign { staging: String },
 }
 
+/// What a ledger knows of its staging directory.
+#[derive(Debug)]
+pub(crate) struct Tie {
+    /// The ledger's id.
+    pub(crate) ledger: String,
+    /// The mark of the directory it used last, if any.
+    pub(crate) mark: Option<String>,
+    /// How many packages have their files there.
+    pub(crate) unfinished: usize,
+}
+
 /// An open staging directory.
 #[derive(Debug)]
 pub(crate) struct Staging {
     directory: PathBuf,
     ownership: Ownership,
+    /// What stands in [`OWNER`]: the ledger's id and the mark.
     owner: String,
     start: String,
     counter: AtomicU64,
@@ -77,14 +90,14 @@ pub(crate) struct StagedFile {
 }
 
 impl Staging {
-    /// Makes and checks the directory. `unfinished` is the number of packages whose files the ledger expects here.
+    /// Makes and checks the directory.
     pub(crate) fn open(
         directory: &Path,
         incoming: &Path,
         ownership: Ownership,
-        ledger_id: &str,
-        unfinished: usize,
+        tie: &Tie,
     ) -> Result<Arc<Self>, StagingError> {
+        let unfinished = tie.unfinished;
         let shown = || directory.display().to_string();
         let failed = |what: String| move |source| StagingError::Io { what, source };
         let of_incoming = fs::metadata(incoming)
@@ -110,26 +123,46 @@ impl Staging {
             });
         }
         let owner_file = directory.join(OWNER);
-        match fs::read_to_string(&owner_file) {
-            Ok(owner) if owner == ledger_id => {}
-            Ok(_) => return Err(StagingError::Foreign { staging: shown() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && unfinished > 0 => {
-                return Err(StagingError::Replaced { staging: shown(), unfinished });
+        let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let start = format!("{start:x}");
+        let owner = match fs::read_to_string(&owner_file) {
+            Ok(owner) => owner,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && unfinished == 0 => {
+                // The moment of its making is mark enough: nobody makes two of one ledger's directories at once.
+                let owner = format!("{} {start}", tie.ledger);
+                durable::replace(&owner_file, owner.as_bytes())
+                    .map_err(failed(format!("cannot write {}", owner_file.display())))?;
+                owner
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                durable::replace(&owner_file, ledger_id.as_bytes())
-                    .map_err(failed(format!("cannot write {}", owner_file.display())))?;
+                return Err(StagingError::Replaced { staging: shown(), unfinished });
             }
             Err(error) => return Err(failed(format!("cannot read {}", owner_file.display()))(error)),
+        };
+        let Some(mark) = owner.strip_prefix(&tie.ledger).and_then(|rest| rest.strip_prefix(' ')) else {
+            return Err(StagingError::Foreign { staging: shown() });
+        };
+        // Without unfinished packages any directory of this ledger will do.
+        if unfinished > 0 && tie.mark.as_deref() != Some(mark) {
+            return Err(StagingError::Replaced { staging: shown(), unfinished });
         }
-        let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         Ok(Arc::new(Self {
             directory: directory.to_owned(),
             ownership,
-            owner: ledger_id.to_owned(),
-            start: format!("{start:x}"),
+            owner,
+            start,
             counter: AtomicU64::new(0),
         }))
+    }
+
+    /// What tells this directory from every other one of its ledger.
+    pub(crate) fn mark(&self) -> &str {
+        self.owner.split_once(' ').map_or("", |(_, mark)| mark)
+    }
+
+    /// Where it is.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Where a staged file lies.

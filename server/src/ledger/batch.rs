@@ -108,6 +108,23 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
+    /// Another staging directory is in use from now on.
+    pub(crate) fn staging_mark(&self, mark: &str) -> rusqlite::Result<()> {
+        self.tx.execute("INSERT OR REPLACE INTO fact VALUES ('staging', ?1)", params![mark])?;
+        Ok(())
+    }
+
+    /// The site is known to have deleted what was delivered under this name with this digest.
+    pub(crate) fn version_gone(&self, site: &str, name: &Name, digest: &Digest) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached(
+                "UPDATE package SET on_site = 0
+                 WHERE site = ?1 AND name = ?2 AND digest = ?3 AND state = 'delivered' AND on_site = 1",
+            )?
+            .execute(params![site, name.as_bytes(), digest.as_bytes()])?;
+        Ok(())
+    }
+
     /// The site sent a package again that had been delivered before.
     pub(crate) fn repeated(&self, site: &str) -> rusqlite::Result<()> {
         self.tx

@@ -32,8 +32,8 @@ impl Pipeline {
             self.rename(package)?;
             self.crash.point("after-rename");
         }
-        durable::sync_dir(&self.incoming).map_err(Trouble::io("cannot fsync incomingdir"))?;
-        self.staging.sync().map_err(Trouble::io("cannot fsync the staging directory"))?;
+        durable::sync_dir(&self.incoming).map_err(Trouble::fsync(&self.incoming))?;
+        self.staging.sync().map_err(Trouble::fsync(self.staging.directory()))?;
         self.crash.point("after-dirsync");
         self.ledger.write(|batch| packages.iter().try_for_each(|package| batch.deliver(package)))?;
         self.crash.point("after-delivered");

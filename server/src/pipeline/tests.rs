@@ -159,6 +159,22 @@ fn an_unmounted_incomingdir_is_not_taken_for_a_finished_delivery() {
 }
 
 #[test]
+fn the_directory_below_a_mount_point_is_not_taken_for_the_mounted_one() {
+    let root = tempfile::tempdir().unwrap();
+    drop(open(&root));
+    let Incoming { staging, .. } = settings(&root);
+    let mounted = root.path().join("mounted");
+    fs::rename(&staging, &mounted).unwrap();
+    let unmounted = open(&root);
+    unmounted.hold(SITE, vec![received(&unmounted, "web01.5.data", b"content")]).unwrap();
+    drop(unmounted);
+    fs::rename(&staging, root.path().join("below")).unwrap();
+    fs::rename(&mounted, &staging).unwrap();
+    let refused = Pipeline::open(&settings(&root), Crash::default()).unwrap_err().to_string();
+    assert!(refused.contains("Is the file system of incomingdir mounted"), "{refused}");
+}
+
+#[test]
 fn the_staging_directory_vanishing_while_the_server_runs_is_trouble_and_no_delivery() {
     let root = tempfile::tempdir().unwrap();
     let pipeline = open(&root);

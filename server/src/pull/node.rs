@@ -3,9 +3,11 @@
 
 use std::time::{Duration, SystemTime};
 
+use tidegate_proto::Name;
+
 use super::remote::{Fault, Remote, Taken};
 use super::visit::{Ended, Next, Visit};
-use crate::body::Arriving;
+use crate::body::{Arriving, Digest};
 use crate::pipeline::Kept;
 
 /// A node's packages do not change: nothing can come after the announced bytes.
@@ -48,21 +50,37 @@ impl<R: Remote> Visit<'_, R> {
         }
     }
 
-    /// Moves a delivered batch away. Only our next command makes the node delete: after a body that differs from
-    /// what was delivered there must be none.
+    /// Moves a delivered batch away, and records what is proven to be gone. A name that comes again with the same
+    /// bytes after that is a new package.
     async fn delete(&mut self, kept: Vec<Kept>) -> Result<(), Fault> {
+        let mut gone = Vec::with_capacity(kept.len());
+        let moved = self.move_away(kept, &mut gone).await;
+        if !gone.is_empty() {
+            let site = self.site.name.clone();
+            self.disk(move |pipeline| pipeline.gone(&site, &gone)).await?;
+        }
+        moved
+    }
+
+    /// Only our next command makes the node delete: after a body that differs from what was delivered there must be
+    /// none. Its answer proves the deletion; that of a batch's last package shows in a later listing.
+    async fn move_away(&mut self, kept: Vec<Kept>, gone: &mut Vec<(Name, Digest)>) -> Result<(), Fault> {
+        let mut last = None;
         for Kept { name, digest, .. } in kept {
             if self.remote.is_over() {
                 return Ok(());
             }
             let mut body = Arriving::to_compare();
-            match self.remote.take(&name, QUIET, &mut body).await? {
+            let taken = self.remote.take(&name, QUIET, &mut body).await?;
+            gone.extend(last.take());
+            match taken {
                 Taken::Refused => {
                     self.refused(name);
                 }
                 Taken::Whole if body.finish().digest == digest => {
                     self.desk.crash_point("after-mv");
-                    self.skipped.insert(name);
+                    self.skipped.insert(name.clone());
+                    last = Some((name, digest));
                 }
                 Taken::Whole | Taken::Surplus => {
                     return Err(Fault::Site(format!(

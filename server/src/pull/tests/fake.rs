@@ -106,6 +106,11 @@ impl Connection {
     fn command(&mut self) -> Result<(), Fault> {
         assert!(!self.over, "no request on a connection that is over");
         if let Some(name) = self.unproven.take() {
+            if self.disk.never_deletes.get() {
+                // Its answer would say that the package is gone.
+                self.over = true;
+                return Err(Fault::Site("the node could not delete".into()));
+            }
             self.disk.delete(&name);
         }
         self.disk.commands.set(self.disk.commands.get() + 1);
