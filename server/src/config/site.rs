@@ -172,6 +172,7 @@ fn one(section: &mut Section<'_>, place: Place, shared: &SyncKeys, problems: &mu
         section.take_or("tls", true, problems, |value| values::word(value, &[("on", true), ("off", false)]));
     let present = section.take_or("client_cert", true, problems, values::boolean);
     let node = section.take("node", problems, name_of_node);
+    let certificate_name = section.take("certificate_name", problems, values::text);
     let pin = section.take("pin", problems, pin);
     let (host, own_port) = address.or_else(|| {
         if !section.was_asked_in_vain("address") {
@@ -179,15 +180,22 @@ fn one(section: &mut Section<'_>, place: Place, shared: &SyncKeys, problems: &mu
         }
         None
     })?;
-    let verify = match (node, pin) {
-        (Some(_), Some((_, place))) => {
-            problems.add(place, "the site has `node` and `pin`; keep the one that is to decide");
-            return None;
-        }
-        (Some((node, _)), None) => Verify::NodeIdentity(node),
-        (None, Some((pin, _))) => Verify::Pinned(pin),
-        (None, None) => Verify::Name { expected: host.clone() },
-    };
+    let mut ways: Vec<(Verify, Place)> = [
+        node.map(|(name, place)| (Verify::NodeIdentity(name), place)),
+        certificate_name.map(|(expected, place)| (Verify::Name { expected }, place)),
+        pin.map(|(pin, place)| (Verify::Pinned(pin), place)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if let [_, (_, second), ..] = ways[..] {
+        problems.add(
+            second,
+            "the site is recognised in two ways; keep one of `node`, `certificate_name` and `pin`",
+        );
+        return None;
+    }
+    let verify = ways.pop().map_or(Verify::Name { expected: host.clone() }, |(verify, _)| verify);
     if tls && sync.ca.is_none() && !matches!(verify, Verify::Pinned(_)) {
         problems.add(
             place,

@@ -96,9 +96,15 @@ fn a_site_inherits_what_it_does_not_change() {
         address = "192.0.2.9"
         tls = "off"
         pull_mode = "move"
+        [[site]]
+        address = "192.0.2.11"
+        certificate_name = "monitor.harbour.example"
         "#,
     );
-    let [plant, pinned, old] = &config.sites[..] else { panic!("three sites") };
+    let [plant, pinned, old, harbour] = &config.sites[..] else { panic!("four sites") };
+    let verify = &harbour.tls.as_ref().unwrap().verify;
+    assert!(matches!(verify, Verify::Name { expected } if expected == "monitor.harbour.example"));
+    assert_eq!(harbour.host, "192.0.2.11");
     let tls = plant.tls.as_ref().unwrap();
     assert!(matches!(&tls.verify, Verify::NodeIdentity(name) if name == "plant-7"));
     assert_eq!(tls.cert.as_deref(), Some(Path::new("/cert.pem")));
