@@ -79,3 +79,18 @@ fn after_the_window_they_are_another_package() {
     scene.pull();
     scene.comes_out_right();
 }
+
+#[test]
+fn a_name_that_is_always_the_same_carries_every_package() {
+    let scene = Scene::new(SHORT);
+    for bytes in [b"X", b"Y"] {
+        scene.oracle.expect_times(NAME, bytes, 2);
+    }
+    for _ in 0..2 {
+        scene.send(b"X");
+        scene.send(b"Y");
+        scene.pull();
+        until::pause(AFTERWARDS);
+    }
+    scene.comes_out_right();
+}
