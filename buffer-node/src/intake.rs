@@ -116,8 +116,8 @@ impl Upload {
             }
         }
         // Room for all of it now is no promise, but without it there is no point in taking the body.
-        drop(node.spool.begin(size)?);
-        let draft = Some(node.spool.begin(size.min(RESERVED_AHEAD))?);
+        drop(node.spool.begin(name.as_bytes(), size)?);
+        let draft = Some(node.spool.begin(name.as_bytes(), size.min(RESERVED_AHEAD))?);
         Ok(Self { name, packing, draft, memory: Claim::nothing(&node.budget) })
     }
 
@@ -180,7 +180,7 @@ async fn unpack(node: &Arc<Node>, package: Package) -> Result<Package, IntakeErr
         let Package { mut draft, memory: _archive_memory, name } = package;
         let archive = Archive::open(draft.contents()?, unpacking.session.max_size)?;
         let size = archive.size();
-        let mut content = unpacking.spool.begin(size)?;
+        let mut content = unpacking.spool.begin(&name, size)?;
         archive.inflate(&mut DraftWriter(&mut content))?;
         let mut memory = Claim::nothing(&unpacking.budget);
         if !memory.grow(usize::try_from(size).unwrap_or(usize::MAX)) {

@@ -188,7 +188,7 @@ mod tests {
             duplicates: Duplicates::default(),
         };
         let (spool, _) = Spool::open(settings).unwrap();
-        let mut draft = spool.begin(300).unwrap();
+        let mut draft = spool.begin(b"a.1.data", 300).unwrap();
         draft.write(&[b'a'; 300]).unwrap();
         assert_eq!(draft.buffer.len(), 300);
         draft.contents().unwrap();

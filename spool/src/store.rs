@@ -107,8 +107,9 @@ impl Spool {
         recover::open(&settings)
     }
 
-    /// Promises room for a package of `size` bytes. No system call, but for a look at the free space now and then.
-    pub fn begin(&self, size: u64) -> Result<Draft, Full> {
+    /// Promises room for a package of `size` bytes that is sent as `name`. No system call, but for a look at the free
+    /// space now and then.
+    pub fn begin(&self, _name: &[u8], size: u64) -> Result<Draft, Full> {
         if let Some(reason) = self.store.poison.reason() {
             return Err(Full::Poisoned { reason });
         }

@@ -23,14 +23,14 @@ fn open(root: &Path) -> Spool {
     Spool::open(settings(root)).unwrap().0
 }
 
-fn draft(spool: &Spool, bytes: &[u8]) -> tidegate_spool::Draft {
-    let mut draft = spool.begin(bytes.len() as u64).unwrap();
+fn draft(spool: &Spool, name: &str, bytes: &[u8]) -> tidegate_spool::Draft {
+    let mut draft = spool.begin(name.as_bytes(), bytes.len() as u64).unwrap();
     draft.write(bytes).unwrap();
     draft
 }
 
 fn commit(spool: &Spool, batch: &[(&str, &[u8])]) -> Vec<Result<Stored, CommitError>> {
-    let batch = batch.iter().map(|(name, bytes)| (draft(spool, bytes), name.as_bytes().to_vec()));
+    let batch = batch.iter().map(|(name, bytes)| (draft(spool, name, bytes), name.as_bytes().to_vec()));
     spool.commit(batch.collect())
 }
 
@@ -258,10 +258,10 @@ fn large_and_small_drafts_come_out_as_they_went_in() {
     let spool = open(root.path());
     let bytes: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
     for (number, piece) in [1_000, 65_536, 65_537, 300_000].into_iter().enumerate() {
-        let mut draft = spool.begin(bytes.len() as u64).unwrap();
+        let name = format!("web.{number}.data");
+        let mut draft = spool.begin(name.as_bytes(), bytes.len() as u64).unwrap();
         bytes.chunks(piece).for_each(|piece| draft.write(piece).unwrap());
         assert_eq!(draft.written(), 300_000);
-        let name = format!("web.{number}.data");
         assert!(spool.commit(vec![(draft, name.clone().into_bytes())])[0].is_ok());
         assert!(read(&spool, &name) == bytes);
         delete(&spool, &name);
@@ -273,9 +273,9 @@ fn a_small_draft_makes_no_file_before_its_commit() {
     let root = tempfile::tempdir().unwrap();
     let spool = open(root.path());
     let tmp = root.path().join("spool/tmp");
-    let small = draft(&spool, &[1; 60_000]);
+    let small = draft(&spool, "a.1.data", &[1; 60_000]);
     assert_eq!(files_in(&tmp), 0);
-    let mut large = draft(&spool, &[1; 70_000]);
+    let mut large = draft(&spool, "a.1.data", &[1; 70_000]);
     assert_eq!(files_in(&tmp), 1);
     let mut bytes = Vec::new();
     large.contents().unwrap().read_to_end(&mut bytes).unwrap();
@@ -288,7 +288,7 @@ fn a_small_draft_makes_no_file_before_its_commit() {
 fn contents_can_be_read_in_the_middle_of_writing() {
     let root = tempfile::tempdir().unwrap();
     let spool = open(root.path());
-    let mut draft = spool.begin(6).unwrap();
+    let mut draft = spool.begin(b"a.1.data", 6).unwrap();
     let read = |draft: &mut tidegate_spool::Draft| {
         let mut text = String::new();
         draft.contents().unwrap().read_to_string(&mut text).unwrap();
@@ -308,23 +308,23 @@ fn room_is_promised_counted_and_given_back() {
     let root = tempfile::tempdir().unwrap();
     let settings = Settings { max_bytes: 100, max_files: 2, ..settings(root.path()) };
     let (spool, _) = Spool::open(settings).unwrap();
-    let promised = spool.begin(60).unwrap();
-    assert_eq!(spool.begin(41).err(), Some(Full::Bytes { max: 100 }));
+    let promised = spool.begin(b"a.1.data", 60).unwrap();
+    assert_eq!(spool.begin(b"a.1.data", 41).err(), Some(Full::Bytes { max: 100 }));
     drop(promised);
     store(&spool, "a.1.data", &[0; 60]);
-    assert_eq!(spool.begin(41).err(), Some(Full::Bytes { max: 100 }));
-    let mut second = spool.begin(10).unwrap();
-    assert_eq!(spool.begin(1).err(), Some(Full::Files { max: 2 }));
+    assert_eq!(spool.begin(b"a.1.data", 41).err(), Some(Full::Bytes { max: 100 }));
+    let mut second = spool.begin(b"b.1.data", 10).unwrap();
+    assert_eq!(spool.begin(b"a.1.data", 1).err(), Some(Full::Files { max: 2 }));
     second.write(&[0; 40]).unwrap();
     let error = second.write(&[0]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "more than announced, more than there is");
     assert!(matches!(spool.commit(vec![(second, b"b.1.data".to_vec())])[0], Err(CommitError::Disk(_))));
     // A draft that got shorter than announced takes what it is long.
-    let mut short = spool.begin(40).unwrap();
+    let mut short = spool.begin(b"b.1.data", 40).unwrap();
     short.write(b"x").unwrap();
     assert!(spool.commit(vec![(short, b"b.1.data".to_vec())])[0].is_ok());
     delete(&spool, "a.1.data");
-    assert!(spool.begin(99).is_ok());
+    assert!(spool.begin(b"a.1.data", 99).is_ok());
 }
 
 /// What arrived of it is the same as a stored package, but it was cut short.
@@ -334,7 +334,7 @@ fn an_incomplete_draft_is_no_repeat() {
     let settings = Settings { max_bytes: 10, ..settings(root.path()) };
     let (spool, _) = Spool::open(settings).unwrap();
     store(&spool, "a.1.data", b"abc");
-    let mut cut = draft(&spool, b"abc");
+    let mut cut = draft(&spool, "a.1.data", b"abc");
     cut.write(&[b'd'; 10]).unwrap_err();
     assert!(matches!(spool.commit(vec![(cut, b"a.1.data".to_vec())])[0], Err(CommitError::Disk(_))));
     assert_eq!(store(&spool, "a.1.data", b"abc"), "repeat");
@@ -345,7 +345,7 @@ fn the_reserve_of_the_file_system_is_left_free() {
     let root = tempfile::tempdir().unwrap();
     let settings = Settings { reserve_bytes: 1 << 60, ..settings(root.path()) };
     let (spool, _) = Spool::open(settings).unwrap();
-    assert_eq!(spool.begin(1).err(), Some(Full::FreeSpace { reserve: 1 << 60 }));
+    assert_eq!(spool.begin(b"a.1.data", 1).err(), Some(Full::FreeSpace { reserve: 1 << 60 }));
 }
 
 #[test]

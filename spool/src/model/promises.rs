@@ -151,7 +151,7 @@ impl Owner {
         }
         if let Some(reason) = self.spool().usage().poisoned {
             let results = self.spool().commit(vec![]);
-            assert!(results.is_empty() && self.spool().begin(1).is_err(), "poisoned: {reason}");
+            assert!(results.is_empty() && self.spool().begin(NAMES[0], 1).is_err(), "poisoned: {reason}");
         }
         match self.fuse {
             Some(crash) if self.disk.is_dead() || self.spool().usage().poisoned.is_some() => {
@@ -168,7 +168,7 @@ impl Owner {
     fn commit(&mut self, batch: &[(usize, usize)]) {
         let now = self.now();
         let sent: Vec<Sent> = batch.iter().map(|&(name, content)| (NAMES[name], content)).collect();
-        let draft = |&(name, content): &Sent| (self.draft(content), name.to_vec());
+        let draft = |sent: &Sent| (self.draft(*sent), sent.0.to_vec());
         let drafts: Vec<_> = sent.iter().map(draft).collect();
         let results = self.spool().commit(drafts);
         assert_eq!(results.len(), sent.len());
@@ -194,9 +194,9 @@ impl Owner {
         }
     }
 
-    fn draft(&self, content: usize) -> Draft {
+    fn draft(&self, (name, content): Sent) -> Draft {
         let bytes = bytes(content);
-        let mut draft = self.spool().begin(bytes.len() as u64).expect("there is room");
+        let mut draft = self.spool().begin(name, bytes.len() as u64).expect("there is room");
         // On a dead disk this fails, and then the commit must.
         let _ = bytes.chunks(40_000).try_for_each(|piece| draft.write(piece));
         draft

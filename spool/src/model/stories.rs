@@ -94,7 +94,7 @@ fn pulling_may_lag_behind_for_ever() {
 fn more_equal_reports_than_names_are_refused() {
     let mut owner = live((0..=COPIES).flat_map(|_| [report(), Step::Wait(20 * MINUTE)]));
     let commit = |owner: &Owner| {
-        let mut draft = owner.spool().begin(1).unwrap();
+        let mut draft = owner.spool().begin(NAMES[1], 1).unwrap();
         draft.write(&bytes(0)).unwrap();
         owner.spool().commit(vec![(draft, NAMES[1].to_vec())]).remove(0)
     };
