@@ -178,12 +178,12 @@ fn a_thousand_mutations_leave_no_stray_file_and_hear_no_false_ok() {
     let authority = Authority::new();
     let mut node = Node::start(&authority, "");
     let plays: Mutex<Vec<(Vec<u8>, Vec<u8>)>> = Mutex::default();
-    let count = runs(1000);
+    let runs = runs(1000);
     std::thread::scope(|scope| {
         for lane in 0..BESIDE_EACH_OTHER as u64 {
-            let (seed, node, plays) = (&seed, &node, &plays);
+            let (seed, node, plays, runs) = (&seed, &node, &plays, runs.clone());
             scope.spawn(move || {
-                for run in (0..count).filter(|run| run % BESIDE_EACH_OTHER as u64 == lane) {
+                for run in runs.filter(|run| run % BESIDE_EACH_OTHER as u64 == lane) {
                     let mut seed = seed.run(run);
                     let bytes = mutation(&format!("h{run:04}"), &mut seed);
                     let replies = play(node, &bytes, &mut seed);

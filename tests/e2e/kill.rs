@@ -5,7 +5,7 @@
 //! seed repeats a run as far as threads allow. The two lanes have a node, a server and a pipeline each, which live on
 //! from run to run: a run also meets what the runs before left behind.
 //!
-//! `TIDEGATE_SEED=n` repeats, `TIDEGATE_RUNS=n` makes more or fewer runs.
+//! `TIDEGATE_SEED=n` repeats, `TIDEGATE_FROM=n` and `TIDEGATE_RUNS=n` make other runs than the first 200.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,10 +170,10 @@ fn acknowledged_files_survive_kills_at_any_moment() {
     let runs = runs(200);
     std::thread::scope(|scope| {
         for lane in 0..LANES {
-            let seed = &seed;
+            let (seed, runs) = (&seed, runs.clone());
             scope.spawn(move || {
                 let mut bench = Lane::new();
-                for run in (0..runs).filter(|run| run % LANES == lane) {
+                for run in runs.filter(|run| run % LANES == lane) {
                     bench.run(&format!("r{run}"), &mut seed.run(run));
                 }
                 bench.settle();

@@ -8,7 +8,7 @@
 //! loopback address of its own, so tests run beside each other; anything random comes from a [`seed`] that a failure
 //! prints; a missing program is a failure with words, never a skip.
 //!
-//! Environment: `TIDEGATE_SEED` repeats a seeded test, `TIDEGATE_RUNS` sets how many runs it makes,
+//! Environment: `TIDEGATE_SEED` repeats a seeded test, `TIDEGATE_FROM` and `TIDEGATE_RUNS` say which runs it makes,
 //! `TIDEGATE_STOCK_SERVER=/path/to/tentacle_server` puts a real stock server in the double's place.
 
 pub mod address;

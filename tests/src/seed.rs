@@ -1,5 +1,6 @@
 //! Everything random in the tests, from one number that a failure prints.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -10,14 +11,11 @@ pub struct Seed(u64);
 impl Seed {
     /// `TIDEGATE_SEED`, or one from the clock.
     pub fn from_environment() -> Seed {
-        let chosen = match std::env::var("TIDEGATE_SEED") {
-            Ok(text) => text.parse().expect("TIDEGATE_SEED is a number"),
-            Err(_) => {
-                static CALLS: AtomicU64 = AtomicU64::new(0);
-                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-                now.as_micros() as u64 % 1_000_000_000 + CALLS.fetch_add(1, Ordering::Relaxed)
-            }
-        };
+        let chosen = number("TIDEGATE_SEED").unwrap_or_else(|| {
+            static CALLS: AtomicU64 = AtomicU64::new(0);
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+            now.as_micros() as u64 % 1_000_000_000 + CALLS.fetch_add(1, Ordering::Relaxed)
+        });
         // Shown only when the test fails.
         eprintln!("seed: repeat with TIDEGATE_SEED={chosen}");
         Seed(chosen)
@@ -60,7 +58,14 @@ impl Seed {
     }
 }
 
-/// How many runs a seeded test makes: `TIDEGATE_RUNS`, or `usual`.
-pub fn runs(usual: u64) -> u64 {
-    std::env::var("TIDEGATE_RUNS").map_or(usual, |text| text.parse().expect("TIDEGATE_RUNS is a number"))
+/// Which runs a seeded test makes: as many as `TIDEGATE_RUNS` says, or `usual`, from number `TIDEGATE_FROM` on. A run
+/// depends on the seed and its number, so that many runs can be made slice by slice.
+pub fn runs(usual: u64) -> Range<u64> {
+    let from = number("TIDEGATE_FROM").unwrap_or(0);
+    from..from + number("TIDEGATE_RUNS").unwrap_or(usual)
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
 }
