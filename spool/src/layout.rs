@@ -1,7 +1,7 @@
 //! The one module that joins paths of a spool.
 //!
 //! A package is `ready/<run 16>-<counter 10>-<digest 16>-<listed name>`, all hexadecimal in lower case; a segment
-//! of the record of deletions is `seen/<run 16>-<number 8>`.
+//! of the record of deletions is `seen/<run 16>-<number 8>`, one of the loss records `losses/<run 16>-<number 8>`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -18,6 +18,7 @@ pub(crate) struct Layout {
     pub(crate) ready: PathBuf,
     pub(crate) corrupt: PathBuf,
     pub(crate) seen: PathBuf,
+    pub(crate) losses: PathBuf,
 }
 
 impl Layout {
@@ -28,6 +29,7 @@ impl Layout {
             ready: root.join("ready"),
             corrupt: root.join("corrupt"),
             seen: root.join("seen"),
+            losses: root.join("losses"),
         }
     }
 
@@ -54,10 +56,11 @@ impl Layout {
             _ => self.corrupt.join(format!("renamed-{number}")),
         }
     }
+}
 
-    pub(crate) fn segment(&self, run: u64, number: u32) -> PathBuf {
-        self.seen.join(format!("{run:016x}-{number:08x}"))
-    }
+/// A segment in the directory of its sort.
+pub(crate) fn segment(directory: &Path, run: u64, number: u32) -> PathBuf {
+    directory.join(format!("{run:016x}-{number:08x}"))
 }
 
 /// Number, digest and listed name of a file in `ready/`.
@@ -69,7 +72,7 @@ pub(crate) fn parse_package(file_name: &OsStr) -> Option<(Id, u64, &[u8])> {
     names::valid_listed(listed_name).then_some((Id { run, counter }, digest, listed_name))
 }
 
-/// Run and number of a segment in `seen/`.
+/// Run and number of a segment.
 pub(crate) fn parse_segment(file_name: &OsStr) -> Option<(u64, u32)> {
     let (run, rest) = hex_field(file_name.as_bytes(), 16)?;
     let (number, rest) = hex_field(rest.strip_prefix(b"-")?, 8)?;

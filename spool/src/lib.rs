@@ -10,7 +10,7 @@
 //! - Another package of the same name gets a listed name of its own (module `names`).
 //!
 //! State is the directory: `tmp/` while written, `ready/` when durable, then gone, or `corrupt/` for what does not
-//! belong here; `seen/` is the record of deletions, `lock` keeps a second process out. An operator can read all of
+//! belong here; `seen/` is the record of deletions, `losses/` that of what did not get in or is gone otherwise, `lock` keeps a second process out. An operator can read all of
 //! it with `ls` and `cat`, and rescue packages with `cp`.
 //!
 //! Everything here blocks on the disk: an async caller keeps [`Spool::commit`] and [`Spool::delete`] off its
@@ -29,6 +29,7 @@ mod index;
 mod layout;
 mod lease;
 mod listing;
+mod losses;
 #[cfg(test)]
 mod model;
 mod names;
@@ -38,6 +39,7 @@ mod quota;
 mod recover;
 mod seen;
 mod seen_log;
+mod segments;
 mod store;
 
 pub use commit::Stored;
@@ -47,6 +49,7 @@ pub use id::Id;
 pub use index::Package;
 pub use lease::Lease;
 pub use listing::Listing;
+pub use losses::{Loss, LossReason};
 pub use names::{LISTED_NAME_MAX, NAME_MAX};
 pub use recover::Recovery;
 pub use seen::Duplicates;

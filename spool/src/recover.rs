@@ -18,6 +18,7 @@ use crate::fs::{Disk, Fs, create_dir_all};
 use crate::id::{Id, next_run};
 use crate::index::Index;
 use crate::layout::{Layout, parse_package};
+use crate::losses::{self, Losses};
 use crate::parallel;
 use crate::poison::Poison;
 use crate::quota::{Limits, Quota};
@@ -82,20 +83,23 @@ pub(crate) fn open_on(
     let mut recovery = Recovery { unfinished: empty_tmp(&*fs, &layout)?, ..Recovery::default() };
     let replayed = seen_log::replay(&*fs, &layout, settings.duplicates, now)?;
     let packages = list_ready(&*fs, &layout, &mut recovery)?;
-    let last_run = packages.last().map(|package| package.id.run).max(replayed.last_run);
+    let found_losses = losses::replay(&*fs, &layout)?;
+    let last_run =
+        packages.last().map(|package| package.id.run).max(replayed.last_run).max(found_losses.last_run);
     let index = make_durable(&*fs, &layout, threads, packages, &replayed.deleted, &mut recovery)?;
 
     let run = next_run(last_run);
     let poison = Arc::new(Poison::default());
     let mut log = SeenLog::start(
         Arc::clone(&fs),
-        layout.clone(),
+        &layout,
         settings.duplicates,
         Arc::clone(&poison),
         run,
         replayed.segments,
     )?;
     log.drop_old_segments(now);
+    let losses = Losses::start(Arc::clone(&fs), &layout, Arc::clone(&poison), run, found_losses)?;
     (recovery.packages, recovery.bytes) = (index.len(), index.bytes());
     let limits = Limits {
         max_files: settings.max_files,
@@ -115,6 +119,7 @@ pub(crate) fn open_on(
         state: Mutex::new(State { index, seen: replayed.seen, repeats: 0 }),
         commits: Mutex::new(0),
         deletions: Mutex::new(log),
+        losses,
         temporaries: AtomicU64::new(0),
         _lock: lock,
     };
@@ -122,7 +127,8 @@ pub(crate) fn open_on(
 }
 
 fn make_directories(fs: &dyn Fs, layout: &Layout) -> Result<(), DiskError> {
-    for directory in [&layout.root, &layout.tmp, &layout.ready, &layout.corrupt, &layout.seen] {
+    let below = [&layout.tmp, &layout.ready, &layout.corrupt, &layout.seen, &layout.losses];
+    for directory in std::iter::once(&layout.root).chain(below) {
         create_dir_all(fs, directory).context("make the directory", directory)?;
     }
     // Those found may have been made by a process that died before it could fsync their names.

@@ -4,25 +4,23 @@
 //! package whose unlinking was lost in a power cut is not handed out again: by [`Id`], since a later package may
 //! rightly have the same name and bytes.
 //!
-//! `seen/` holds segments of fixed-size records, each with its own checksum: what a crash left torn or scrambled
-//! does not count, and was never acted upon, because a package is unlinked only after its record's fsync. Every
-//! start of the spool begins a segment of its own, durable before the first package arrives; its name is also what
-//! keeps the run's ordinal in mind when no package does. Whole segments are removed once nothing in them counts.
+//! `seen/` holds segments of fixed-size records (module `segments`). What a crash left torn was never acted upon,
+//! because a package is unlinked only after its record's fsync. Every start of the spool begins a segment of its own,
+//! durable before the first package arrives; its name is also what keeps the run's ordinal in mind when no package
+//! does. Whole segments are removed once nothing in them counts.
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use crate::clock::Millis;
 use crate::error::{Context, DiskError};
-use crate::fs::{Directory, Fs, Written};
+use crate::fs::Fs;
 use crate::id::Id;
-use crate::layout::{Layout, parse_segment};
+use crate::layout::{Layout, segment};
 use crate::poison::Poison;
-use crate::seen::{Duplicates, Key, Seen, first_eight};
+use crate::seen::{Duplicates, Key, Seen};
+use crate::segments::{self, Place};
 
 const RECORD_BYTES: usize = 48;
 /// Records of a segment, give or take a batch. Beyond it the next segment begins, so that old ones can be removed.
@@ -46,22 +44,15 @@ impl Record {
         for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
             place.copy_from_slice(&field.to_be_bytes());
         }
-        let checksum = checksum(&bytes);
-        bytes[RECORD_BYTES - 8..].copy_from_slice(&checksum.to_be_bytes());
-        bytes
+        segments::seal(bytes)
     }
 
-    fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<Self> {
-        let (fields, _) = bytes.as_chunks::<8>();
-        let [run, counter, key, time, timed, sum] =
-            <[[u8; 8]; 6]>::try_from(fields).ok()?.map(u64::from_be_bytes);
-        (sum == checksum(bytes)).then_some(Self { id: Id { run, counter }, key, time, timed: timed != 0 })
+    /// Of a whole record.
+    fn decode(bytes: &[u8; RECORD_BYTES]) -> Self {
+        let field = |number: usize| u64::from_be_bytes(bytes.as_chunks::<8>().0[number]);
+        let id = Id { run: field(0), counter: field(1) };
+        Self { id, key: field(2), time: field(3), timed: field(4) != 0 }
     }
-}
-
-/// Of a record's bytes before the checksum.
-fn checksum(bytes: &[u8; RECORD_BYTES]) -> u64 {
-    first_eight(Sha256::new_with_prefix(&bytes[..RECORD_BYTES - 8]))
 }
 
 /// What the record says at a start.
@@ -109,9 +100,7 @@ pub(crate) fn replay(
     duplicates: Duplicates,
     now: Millis,
 ) -> Result<Replayed, DiskError> {
-    let found = fs.list(&layout.seen).context("list", &layout.seen)?;
-    let mut names: Vec<_> = found.iter().filter_map(|found| parse_segment(&found.name)).collect();
-    names.sort_unstable();
+    let names = segments::find(fs, &layout.seen)?;
     let mut replayed = Replayed {
         seen: Seen::new(duplicates),
         deleted: HashSet::new(),
@@ -119,12 +108,10 @@ pub(crate) fn replay(
         segments: Vec::new(),
     };
     for (run, number) in names {
-        let path = layout.segment(run, number);
-        fs.sync_file(&path).context("fsync", &path)?;
-        let mut bytes = Vec::new();
-        fs.open(&path).and_then(|mut file| file.read_to_end(&mut bytes)).context("read", &path)?;
+        let path = segment(&layout.seen, run, number);
+        let records = segments::read_durable(fs, &path)?;
         let mut segment = Segment::new(path);
-        for record in bytes.as_chunks().0.iter().filter_map(Record::decode) {
+        for record in records.iter().map(Record::decode) {
             replayed.deleted.insert(record.id);
             replayed.seen.remember(record.key, record.timed, record.time);
             segment.count(&record);
@@ -139,53 +126,40 @@ pub(crate) fn replay(
 /// The record being written.
 pub(crate) struct SeenLog {
     fs: Arc<dyn Fs>,
-    layout: Layout,
-    /// `seen/`, open from start to end.
-    directory: Box<dyn Directory>,
+    place: Place,
     duplicates: Duplicates,
     poison: Arc<Poison>,
-    run: u64,
     /// Oldest first; the records of `current` are not in it.
     older: Vec<Segment>,
     current: Segment,
-    file: Box<dyn Written>,
-    next_number: u32,
+    file: segments::Segment<RECORD_BYTES>,
 }
 
 impl SeenLog {
     /// Begins the run's first segment, after those found.
     pub(crate) fn start(
         fs: Arc<dyn Fs>,
-        layout: Layout,
+        layout: &Layout,
         duplicates: Duplicates,
         poison: Arc<Poison>,
         run: u64,
         older: Vec<Segment>,
     ) -> Result<Self, DiskError> {
-        let directory = fs.open_dir(&layout.seen).context("open", &layout.seen)?;
-        let (current, file) = begin_segment(&*fs, &*directory, &poison, &layout, run, 0)?;
-        Ok(Self { fs, layout, directory, duplicates, poison, run, older, current, file, next_number: 1 })
+        let mut place = Place::open(&*fs, &layout.seen, run)?;
+        let file = place.begin(&*fs, &poison, SEGMENT_RECORDS)?;
+        let current = Segment::new(file.path.clone());
+        Ok(Self { fs, place, duplicates, poison, older, current, file })
     }
 
     /// Writes deletions durably. After an error nothing is known about them, and the next ones take their place.
     pub(crate) fn append(&mut self, records: &[Record]) -> Result<(), DiskError> {
         if self.current.records >= SEGMENT_RECORDS {
-            let (segment, file) = begin_segment(
-                &*self.fs,
-                &*self.directory,
-                &self.poison,
-                &self.layout,
-                self.run,
-                self.next_number,
-            )?;
+            self.file = self.place.begin(&*self.fs, &self.poison, SEGMENT_RECORDS)?;
+            let segment = Segment::new(self.file.path.clone());
             self.older.push(std::mem::replace(&mut self.current, segment));
-            self.file = file;
-            self.next_number += 1;
         }
-        let bytes: Vec<u8> = records.iter().flat_map(Record::encode).collect();
-        let end = (self.current.records * RECORD_BYTES) as u64;
-        self.file.write_at(end, &bytes).context("write", &self.current.path)?;
-        self.poison.fsynced(self.file.sync(), &self.current.path)?;
+        let bytes: Vec<_> = records.iter().map(Record::encode).collect();
+        self.file.append(&bytes, &self.poison)?;
         records.iter().for_each(|record| self.current.count(record));
         Ok(())
     }
@@ -209,24 +183,6 @@ impl SeenLog {
     }
 }
 
-/// Makes a segment, its name durable, with room for all its records: deletions must work on a full disk, too.
-fn begin_segment(
-    fs: &dyn Fs,
-    directory: &dyn Directory,
-    poison: &Poison,
-    layout: &Layout,
-    run: u64,
-    number: u32,
-) -> Result<(Segment, Box<dyn Written>), DiskError> {
-    let path = layout.segment(run, number);
-    let mut file = fs.create_new(&path).context("create", &path)?;
-    if let Err(error) = file.allocate((SEGMENT_RECORDS * RECORD_BYTES) as u64) {
-        tracing::debug!(path = %path.display(), %error, "no room set aside for the record of deletions");
-    }
-    poison.fsynced(directory.sync(), &layout.seen)?;
-    Ok((Segment::new(path), file))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,15 +191,8 @@ mod tests {
         Record { id: Id { run: 7, counter: 8 }, key: 9, time: 1_700_000_000_000, timed: true };
 
     #[test]
-    fn a_record_reads_back_and_a_damaged_one_does_not() {
-        let bytes = RECORD.encode();
-        assert_eq!(Record::decode(&bytes), Some(RECORD));
-        assert_eq!(Record::decode(&[0; RECORD_BYTES]), None);
-        for bit in 0..RECORD_BYTES * 8 {
-            let mut damaged = bytes;
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Record::decode(&damaged), None, "bit {bit}");
-        }
+    fn a_record_reads_back() {
+        assert_eq!(Record::decode(&RECORD.encode()), RECORD);
     }
 
     fn log_in(root: &std::path::Path, max_entries: usize) -> (SeenLog, Replayed) {
@@ -253,11 +202,11 @@ mod tests {
         let mut replayed = replay(&*fs, &layout, duplicates, RECORD.time).unwrap();
         let run = replayed.last_run.unwrap_or(0) + 1;
         let found = std::mem::take(&mut replayed.segments);
-        (SeenLog::start(fs, layout, duplicates, Arc::default(), run, found).unwrap(), replayed)
+        (SeenLog::start(fs, &layout, duplicates, Arc::default(), run, found).unwrap(), replayed)
     }
 
     fn segments(log: &SeenLog) -> usize {
-        log.fs.list(&log.layout.seen).unwrap().len()
+        log.fs.list(&log.place.path).unwrap().len()
     }
 
     #[test]
@@ -265,7 +214,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (mut log, _) = log_in(root.path(), 100);
         log.append(&[RECORD]).unwrap();
-        log.file.write_at(RECORD_BYTES as u64, &Record { key: 10, ..RECORD }.encode()[..40]).unwrap();
+        log.file.tear(&Record { key: 10, ..RECORD }.encode()[..40]);
         let (_, replayed) = log_in(root.path(), 100);
         assert_eq!((replayed.deleted.len(), replayed.seen.len()), (1, 1));
         assert!(replayed.seen.repeats(9, b"web.1700000000.data", RECORD.time));

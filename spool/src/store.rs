@@ -19,6 +19,7 @@ use crate::index::{Index, Package};
 use crate::layout::Layout;
 use crate::lease::Lease;
 use crate::listing::Listing;
+use crate::losses::Losses;
 use crate::parallel::lock;
 use crate::poison::Poison;
 use crate::quota::Quota;
@@ -89,6 +90,7 @@ pub(crate) struct Store {
     pub(crate) commits: Mutex<u64>,
     /// Held by the deletion whose turn it is.
     pub(crate) deletions: Mutex<SeenLog>,
+    pub(crate) losses: Losses,
     pub(crate) temporaries: AtomicU64,
     /// Locked until closed; a file system in memory has none.
     pub(crate) _lock: Option<File>,

@@ -1,5 +1,5 @@
 //! A model of the spool, and a disk that forgets: whatever happens, what was promised holds.
 
-mod memory;
+pub(crate) mod memory;
 mod promises;
 mod stories;

@@ -1,0 +1,253 @@
+//! Loss records: what did not get in, or is gone without having been pulled. Loss is data: it must reach whoever looks
+//! at the data, so it is kept as durably as a package.
+//!
+//! A refusal is counted in memory, by class and reason, and becomes durable with the next [`Spool::flush_losses`]: so a
+//! mad agent costs one record a flush, and a crash forgets at most what was refused since the last one (its senders
+//! have the files). The loss of something that was stored is durable before the thing goes.
+//!
+//! `losses/` holds one segment (module `segments`). When it is full, and at every start, a new one begins with what the
+//! old one says; only when that is durable the old one goes. There the number of records is held to a bound: the
+//! oldest are merged by class and reason, so that no package is ever forgotten, only its hour. The head of a segment
+//! says how many records were carried over: one that lacks some of them was torn by a crash, and its predecessor
+//! counts, which is still there.
+
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Context, DiskError};
+use crate::fs::{Disk, Fs};
+use crate::id::Id;
+use crate::layout::{self, Layout, parse_segment, segment};
+use crate::parallel::lock;
+use crate::poison::Poison;
+use crate::segments::{self, Place, Segment};
+use crate::store::{Spool, Store};
+pub use record::{Loss, LossReason};
+use record::{RECORD_BYTES, group, head, head_of, id_of, merge};
+
+/// Records of a segment, give or take a flush. Beyond it the next one begins. Tests get there sooner.
+const SEGMENT_RECORDS: usize = if cfg!(test) { 16 } else { 4096 };
+
+/// Records carried over as they are. Beyond it the oldest are merged.
+const KEPT_MAX: usize = if cfg!(test) { 4 } else { 1024 };
+
+/// The loss records of one spool.
+pub(crate) struct Losses {
+    /// Counted, and not yet durable. Held for steps in memory only.
+    pending: Mutex<Vec<Loss>>,
+    log: Mutex<Log>,
+}
+
+/// The record being written.
+struct Log {
+    fs: Arc<dyn Fs>,
+    poison: Arc<Poison>,
+    place: Place,
+    run: u64,
+    next_counter: u64,
+    /// What is durable.
+    kept: Vec<Loss>,
+    /// `None` where there was no room to begin it; then the predecessor counts.
+    current: Option<Segment<RECORD_BYTES>>,
+    /// Segments that go when the next one has begun.
+    older: Vec<(u64, u32)>,
+}
+
+/// What the records say at a start.
+pub(crate) struct Replayed {
+    records: Vec<Loss>,
+    pub(crate) last_run: Option<u64>,
+    segments: Vec<(u64, u32)>,
+}
+
+/// Reads the records, and makes sure that they are durable.
+pub(crate) fn replay(fs: &dyn Fs, layout: &Layout) -> Result<Replayed, DiskError> {
+    let found = segments::find(fs, &layout.losses)?;
+    let records = records(&layout.losses, &found, |path| segments::read_durable(fs, path))?;
+    fs.sync_dir(&layout.losses).context("fsync", &layout.losses)?;
+    Ok(Replayed { records, last_run: found.last().map(|&(run, _)| run), segments: found })
+}
+
+/// What the newest whole segment says; where none is whole, what is left of all.
+fn records(
+    directory: &Path,
+    found: &[(u64, u32)],
+    read: impl Fn(&Path) -> Result<Vec<[u8; RECORD_BYTES]>, DiskError>,
+) -> Result<Vec<Loss>, DiskError> {
+    let mut left = Vec::new();
+    for &(run, number) in found.iter().rev() {
+        let path = segment(directory, run, number);
+        let mut records = read(&path)?;
+        let carried = records.first().and_then(head_of);
+        // One that was not acknowledged, under one written over it: numbers only grow.
+        let mut last = None;
+        records.retain(|record| {
+            let is_next = head_of(record).is_none() && last < Some(id_of(record));
+            last = if is_next { Some(id_of(record)) } else { last };
+            is_next
+        });
+        let decoded = records.iter().filter_map(Loss::decode);
+        if carried.is_some_and(|carried| records.len() >= carried) {
+            return Ok(decoded.collect());
+        }
+        tracing::debug!(path = %path.display(), "an unfinished segment of loss records");
+        left.extend(decoded);
+    }
+    if !left.is_empty() {
+        tracing::warn!(path = %directory.display(), "the loss records are damaged: what can be read counts");
+    }
+    left.sort_unstable_by_key(|loss| loss.id);
+    left.dedup_by_key(|loss| loss.id);
+    Ok(left)
+}
+
+impl Losses {
+    pub(crate) fn start(
+        fs: Arc<dyn Fs>,
+        layout: &Layout,
+        poison: Arc<Poison>,
+        run: u64,
+        found: Replayed,
+    ) -> Result<Self, DiskError> {
+        let place = Place::open(&*fs, &layout.losses, run)?;
+        let mut log = Log {
+            fs,
+            poison,
+            place,
+            run,
+            next_counter: 0,
+            kept: found.records,
+            current: None,
+            older: found.segments,
+        };
+        match log.begin() {
+            // The packages are worth more: they can be pulled, and that makes room.
+            Err(error) if error.source.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(%error, "no loss can be recorded until there is room");
+            }
+            begun => begun?,
+        }
+        Ok(Self { pending: Mutex::default(), log: Mutex::new(log) })
+    }
+
+    fn count(&self, loss: Loss) {
+        let mut pending = lock(&self.pending);
+        match pending.iter_mut().find(|sum| (&sum.class, sum.reason) == (&loss.class, loss.reason)) {
+            Some(sum) => sum.add(&loss),
+            None => {
+                pending.push(loss);
+                // Nobody has so many classes, but nothing here may grow without a bound.
+                if pending.len() > record::GROUPS_MAX {
+                    merge(&mut pending, 0);
+                }
+            }
+        }
+    }
+}
+
+impl Log {
+    /// Begins a segment with what is kept. The old one goes when that is durable.
+    fn begin(&mut self) -> Result<(), DiskError> {
+        if self.kept.len() > KEPT_MAX {
+            merge(&mut self.kept, KEPT_MAX);
+        }
+        let begun = self.place.begin(&*self.fs, &self.poison, SEGMENT_RECORDS);
+        if let Some(current) = self.current.take() {
+            self.older.extend(current.path.file_name().and_then(parse_segment));
+        }
+        let mut segment: Segment<RECORD_BYTES> = begun?;
+        let mut records = vec![head(self.kept.len())];
+        records.extend(self.kept.iter().map(Loss::encode));
+        if let Err(error) = segment.append(&records, &self.poison) {
+            self.older.extend(segment.path.file_name().and_then(parse_segment));
+            return Err(error);
+        }
+        self.current = Some(segment);
+        for (run, number) in std::mem::take(&mut self.older) {
+            let path = layout::segment(&self.place.path, run, number);
+            if let Err(error) = self.fs.remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove old loss records");
+            }
+        }
+        Ok(())
+    }
+
+    /// Durable when it returns.
+    fn append(&mut self, losses: Vec<Loss>) -> Result<(), DiskError> {
+        if self.current.as_ref().is_none_or(|segment| segment.records() >= SEGMENT_RECORDS) {
+            self.begin()?;
+        }
+        let number = |loss| {
+            // A number is used up also when its record cannot be written: it may turn up all the same.
+            self.next_counter += 1;
+            Loss { id: Id { run: self.run, counter: self.next_counter - 1 }, ..loss }
+        };
+        let losses: Vec<Loss> = losses.into_iter().map(number).collect();
+        let records: Vec<_> = losses.iter().map(Loss::encode).collect();
+        let segment = self.current.as_mut().expect("a segment was begun");
+        segment.append(&records, &self.poison)?;
+        self.kept.extend(losses);
+        Ok(())
+    }
+}
+
+impl Spool {
+    /// Counts a package that is refused. In memory; durable with the next [`Spool::flush_losses`].
+    pub fn refused(&self, class: &str, reason: LossReason, bytes: u64) {
+        self.store.losses.count(Loss::of(class, reason, bytes, self.store.clock.now()));
+    }
+
+    /// Makes the refusals counted so far durable. To be called at least once a second, and at the end: costs nothing
+    /// when there are none. After an error they are counted on, and the next call tries again.
+    pub fn flush_losses(&self) -> Result<(), DiskError> {
+        let losses = &self.store.losses;
+        let mut log = lock(&losses.log);
+        let pending = std::mem::take(&mut *lock(&losses.pending));
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let written = log.append(pending.clone());
+        if written.is_err() {
+            pending.into_iter().for_each(|loss| losses.count(loss));
+        }
+        written
+    }
+
+    /// The loss records that are durable, oldest first.
+    pub fn losses(&self) -> Vec<Loss> {
+        lock(&self.store.losses.log).kept.clone()
+    }
+
+    /// The durable loss records of the spool in `root`, oldest first, whether or not a process has it open.
+    pub fn read_losses(root: &Path) -> Result<Vec<Loss>, DiskError> {
+        let directory = Layout::new(root).losses;
+        loop {
+            let found = match segments::find(&Disk, &directory) {
+                Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                found => found?,
+            };
+            match records(&directory, &found, |path| segments::read(&Disk, path)) {
+                // A process has just begun a new segment.
+                Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
+                records => return records,
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Records what is about to be dropped; durable when it returns, so to be called before the unlink. Records of one
+    /// class and reason become one.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing drops packages yet"))]
+    pub(crate) fn record_losses(&self, losses: &[Loss]) -> Result<(), DiskError> {
+        match losses {
+            [] => Ok(()),
+            losses => lock(&self.losses.log).append(group(losses.iter().cloned())),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! One loss record: what it says, and how it lies on the disk.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::SystemTime;
+
+use crate::clock::{Millis, millis, system_time};
+use crate::id::Id;
+use crate::segments;
+
+pub(super) const RECORD_BYTES: usize = 96;
+
+/// Longest name of a class in a record; beyond it the name is cut.
+const CLASS_MAX: usize = 32;
+
+/// Stands for all classes where there are too many to tell them apart.
+pub(super) const ANY_CLASS: &str = "any";
+
+/// Classes and reasons that merged records tell apart. Beyond it the classes become [`ANY_CLASS`].
+pub(super) const GROUPS_MAX: usize = if cfg!(test) { 4 } else { 256 };
+
+/// Why packages did not get in, or are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum LossReason {
+    /// Refused: the spool, or the file system, was full.
+    Full,
+    /// Refused: the class had reached its share.
+    ClassQuota,
+    /// Refused: the agent had reached its share.
+    AgentQuota,
+    /// Stored, and dropped to make room for newer ones.
+    Dropped,
+    /// Stored, and found changed, cut or missing; what is left of it lies among the dead letters.
+    Corrupt,
+    /// Removed by an operator.
+    Purged,
+    /// Refused: larger than what is taken.
+    TooBig,
+    /// Refused: the name cannot be stored.
+    BadName,
+    /// Refused: a write to the disk failed.
+    Disk,
+}
+
+impl LossReason {
+    const ALL: [(Self, u64, &str); 9] = [
+        (Self::Full, 1, "full"),
+        (Self::ClassQuota, 2, "class_quota"),
+        (Self::AgentQuota, 3, "agent_quota"),
+        (Self::Dropped, 4, "dropped"),
+        (Self::Corrupt, 5, "corrupt"),
+        (Self::Purged, 6, "purged"),
+        (Self::TooBig, 7, "too_big"),
+        (Self::BadName, 8, "bad_name"),
+        (Self::Disk, 9, "disk"),
+    ];
+
+    fn code(self) -> u64 {
+        Self::ALL.iter().find(|(reason, ..)| *reason == self).map_or(0, |(_, code, _)| *code)
+    }
+
+    fn of_code(code: u64) -> Option<Self> {
+        Self::ALL.iter().find(|(_, it, _)| *it == code).map(|(reason, ..)| *reason)
+    }
+}
+
+/// The word that listings and logs use.
+impl fmt::Display for LossReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = Self::ALL.iter().find(|(reason, ..)| reason == self).map_or("unknown", |(.., word)| word);
+        f.pad(word)
+    }
+}
+
+/// Packages that did not get in, or are gone, for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The record's number, of the run that wrote it. Never used twice; later records have greater ones.
+    pub id: Id,
+    /// What sort of packages; at most 32 bytes.
+    pub class: Box<str>,
+    /// Why.
+    pub reason: LossReason,
+    /// How many.
+    pub packages: u64,
+    /// Their bytes; of refused ones as announced.
+    pub bytes: u64,
+    /// The earliest of their times: of the refusal, or of the arrival of what had been stored.
+    pub first: SystemTime,
+    /// The latest.
+    pub last: SystemTime,
+}
+
+impl Loss {
+    /// What happened to one package, without a number yet.
+    pub(crate) fn of(class: &str, reason: LossReason, bytes: u64, time: Millis) -> Self {
+        let id = Id { run: 0, counter: 0 };
+        let time = system_time(time);
+        Self { id, class: short(class).into(), reason, packages: 1, bytes, first: time, last: time }
+    }
+
+    /// Counts the packages of `other` as well; the greater number stays.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.id = self.id.max(other.id);
+        self.packages = self.packages.saturating_add(other.packages);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+    }
+
+    pub(super) fn encode(&self) -> [u8; RECORD_BYTES] {
+        let class = short(&self.class);
+        let mut bytes = fields([
+            self.id.run,
+            self.id.counter,
+            self.reason.code(),
+            self.packages,
+            self.bytes,
+            millis(self.first),
+            millis(self.last),
+        ]);
+        bytes[CLASS_AT..][..class.len()].copy_from_slice(class.as_bytes());
+        segments::seal(bytes)
+    }
+
+    /// Of a whole record; `None` for one of another version.
+    pub(super) fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<Self> {
+        let class = &bytes[CLASS_AT..][..CLASS_MAX];
+        let end = class.iter().position(|&byte| byte == 0).unwrap_or(CLASS_MAX);
+        Some(Self {
+            id: id_of(bytes),
+            class: String::from_utf8_lossy(&class[..end]).into(),
+            reason: LossReason::of_code(field(bytes, 2))?,
+            packages: field(bytes, 3),
+            bytes: field(bytes, 4),
+            first: system_time(field(bytes, 5)),
+            last: system_time(field(bytes, 6)),
+        })
+    }
+}
+
+/// Where the class stands: after the seven numbers.
+const CLASS_AT: usize = 7 * 8;
+const _: () = assert!(CLASS_AT + CLASS_MAX + 8 == RECORD_BYTES);
+
+fn fields(numbers: [u64; 7]) -> [u8; RECORD_BYTES] {
+    let mut bytes = [0; RECORD_BYTES];
+    for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+        place.copy_from_slice(&number.to_be_bytes());
+    }
+    bytes
+}
+
+fn field(bytes: &[u8; RECORD_BYTES], number: usize) -> u64 {
+    u64::from_be_bytes(bytes.as_chunks::<8>().0[number])
+}
+
+pub(super) fn id_of(bytes: &[u8; RECORD_BYTES]) -> Id {
+    Id { run: field(bytes, 0), counter: field(bytes, 1) }
+}
+
+/// What stands at the head of a segment: how many records, carried over from older ones, follow.
+pub(super) fn head(carried: usize) -> [u8; RECORD_BYTES] {
+    segments::seal(fields([0, 0, HEAD, carried as u64, 0, 0, 0]))
+}
+
+/// The reason's place in a head.
+const HEAD: u64 = u64::MAX;
+
+pub(super) fn head_of(bytes: &[u8; RECORD_BYTES]) -> Option<usize> {
+    (field(bytes, 2) == HEAD).then(|| usize::try_from(field(bytes, 3)).unwrap_or(usize::MAX))
+}
+
+fn short(class: &str) -> &str {
+    &class[..class.floor_char_boundary(CLASS_MAX)]
+}
+
+/// Merges all but the newest `keep` records, by class and reason. Each keeps the number of the newest one in it.
+pub(super) fn merge(records: &mut Vec<Loss>, keep: usize) {
+    let newest = records.split_off(records.len().saturating_sub(keep));
+    let mut merged = group(std::mem::take(records));
+    if merged.len() > GROUPS_MAX {
+        merged = group(merged.into_iter().map(|loss| Loss { class: ANY_CLASS.into(), ..loss }));
+    }
+    merged.sort_unstable_by_key(|loss| loss.id);
+    merged.extend(newest);
+    *records = merged;
+}
+
+/// One record for each class and reason.
+pub(super) fn group(records: impl IntoIterator<Item = Loss>) -> Vec<Loss> {
+    let mut groups = BTreeMap::<_, Loss>::new();
+    for loss in records {
+        let group = groups.entry((loss.class.clone(), loss.reason));
+        group.and_modify(|sum| sum.add(&loss)).or_insert(loss);
+    }
+    groups.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loss(counter: u64, class: &str, reason: LossReason) -> Loss {
+        Loss { id: Id { run: 7, counter }, ..Loss::of(class, reason, 10 * counter, 1_000 + counter) }
+    }
+
+    #[test]
+    fn every_record_reads_back() {
+        for (reason, ..) in LossReason::ALL {
+            for class in ["", "data", "é".repeat(16).as_str()] {
+                let loss = loss(3, class, reason);
+                let bytes = loss.encode();
+                assert_eq!((Loss::decode(&bytes), head_of(&bytes)), (Some(loss), None));
+            }
+        }
+        assert_eq!((head_of(&head(5)), Loss::decode(&head(5))), (Some(5), None));
+    }
+
+    #[test]
+    fn a_long_class_is_cut_between_characters() {
+        assert_eq!(&*loss(1, &"é".repeat(17), LossReason::Full).class, "é".repeat(16));
+        assert_eq!(loss(1, &format!("x{}", "é".repeat(16)), LossReason::Full).class.len(), 31);
+    }
+
+    #[test]
+    fn merging_forgets_no_package() {
+        let mut records: Vec<_> = (0..10)
+            .map(|counter| {
+                loss(counter, "data", [LossReason::Full, LossReason::Dropped][counter as usize % 2])
+            })
+            .collect();
+        merge(&mut records, 4);
+        let shown: Vec<_> = records.iter().map(|loss| (loss.id.counter, loss.packages, loss.bytes)).collect();
+        assert_eq!(shown, [(4, 3, 60), (5, 3, 90), (6, 1, 60), (7, 1, 70), (8, 1, 80), (9, 1, 90)]);
+        assert_eq!((millis(records[0].first), millis(records[0].last)), (1_000, 1_004));
+    }
+
+    #[test]
+    fn too_many_classes_become_one() {
+        let mut records: Vec<_> =
+            (0..9).map(|counter| loss(counter, &counter.to_string(), LossReason::Full)).collect();
+        merge(&mut records, 1);
+        let shown: Vec<_> = records.iter().map(|loss| (&*loss.class, loss.packages)).collect();
+        assert_eq!(shown, [(ANY_CLASS, 8), ("8", 1)]);
+    }
+}
