@@ -10,11 +10,17 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsag
 use tempfile::TempDir;
 
 use crate::binary;
+use crate::clock::WallClock;
+
+const QUARTER_OF_A_CENTURY: i64 = 25 * 365 * 86_400;
+const CENTURY_DAYS: &str = "36500";
 
 /// An authority in a temporary directory, which lives as long as anybody who holds it.
 #[derive(Debug, Clone)]
 pub struct Authority {
     directory: Arc<TempDir>,
+    /// A clock under which it works, if not the system's.
+    clock: Option<Arc<WallClock>>,
 }
 
 /// A certificate and its key, as files.
@@ -29,10 +35,23 @@ pub struct Pair {
 impl Authority {
     /// `tidegate-certs init`.
     pub fn new() -> Authority {
-        let authority =
-            Authority { directory: Arc::new(tempfile::tempdir().expect("a temporary directory")) };
+        let authority = Authority::unmade();
         authority.certs(&["init"], &[]);
         authority
+    }
+
+    /// The same, made long ago and valid for a century, as is all that it issues: for clocks that jump.
+    pub fn of_a_century() -> Authority {
+        let clock = WallClock::new();
+        clock.set(-QUARTER_OF_A_CENTURY);
+        let authority = Authority { clock: Some(Arc::new(clock)), ..Authority::unmade() };
+        authority.certs(&["init"], &["--days", CENTURY_DAYS]);
+        authority
+    }
+
+    fn unmade() -> Authority {
+        let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        Authority { directory, clock: None }
     }
 
     /// The authority's certificate.
@@ -86,7 +105,8 @@ impl Authority {
     }
 
     fn issue(&self, role: &str, name: &str, options: &[&str]) -> Pair {
-        self.certs(&["issue"], &[&[role, name], options].concat());
+        let days: &[&str] = if self.clock.is_some() { &["--days", CENTURY_DAYS] } else { &[] };
+        self.certs(&["issue"], &[&[role, name], days, options].concat());
         self.pair(&format!("{role}-{name}"))
     }
 
@@ -102,6 +122,9 @@ impl Authority {
     fn certs(&self, command: &[&str], arguments: &[&str]) {
         let mut run = Command::new(binary::workspace("tidegate-certs"));
         run.args(command).arg("--dir").arg(self.path()).args(arguments);
+        if let Some(clock) = &self.clock {
+            run.envs(clock.environment());
+        }
         let output = run.output().expect("tidegate-certs starts");
         assert!(output.status.success(), "{run:?}: {}", String::from_utf8_lossy(&output.stderr));
     }

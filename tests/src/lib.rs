@@ -16,6 +16,7 @@ pub mod binary;
 pub mod central;
 pub mod certificates;
 pub mod client;
+pub mod clock;
 pub mod files;
 pub mod node;
 pub mod oracle;

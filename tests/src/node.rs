@@ -26,6 +26,11 @@ pub struct Node {
 impl Node {
     /// Starts a node whose certificate comes from `authority`; `settings` is TOML put before its tables.
     pub fn start(authority: &Authority, settings: &str) -> Node {
+        Node::start_under(authority, settings, &[])
+    }
+
+    /// The same, with further environment variables now and at every restart.
+    pub fn start_under(authority: &Authority, settings: &str, environment: &[(&str, &str)]) -> Node {
         let [address, front] = [address::unused_socket(), address::unused_socket()];
         let name = format!("node-{}", address.ip()).replace('.', "-");
         let pair = authority.node(&name, &[sender::ipv4(address), sender::ipv4(front)]);
@@ -34,24 +39,30 @@ impl Node {
         writeln!(text, "ssl_cert = {:?}", path(&pair.certificate)).expect("a String takes text");
         writeln!(text, "ssl_key = {:?}", path(&pair.key)).expect("a String takes text");
         writeln!(text, "ssl_ca = {:?}", path(&authority.certificate())).expect("a String takes text");
-        Node::launch(address, front, Some(authority.clone()), &format!("{text}{settings}"))
+        Node::launch(address, front, Some(authority.clone()), &format!("{text}{settings}"), environment)
     }
 
     /// Starts a node without TLS.
     pub fn start_plain(settings: &str) -> Node {
         let [address, front] = [address::unused_socket(), address::unused_socket()];
-        Node::launch(address, front, None, &format!("accept = [\"plain\"]\n{settings}"))
+        Node::launch(address, front, None, &format!("accept = [\"plain\"]\n{settings}"), &[])
     }
 
-    fn launch(address: SocketAddr, front: SocketAddr, authority: Option<Authority>, settings: &str) -> Node {
+    fn launch(
+        address: SocketAddr,
+        front: SocketAddr,
+        authority: Option<Authority>,
+        settings: &str,
+        environment: &[(&str, &str)],
+    ) -> Node {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let storage = directory.path().join("storage");
         std::fs::create_dir(&storage).expect("the directory is ours");
         let (ip, port) = (address.ip(), address.port());
         let text = format!("addresses = [\"{ip}\"]\nport = {port}\ndirectory = {storage:?}\n{settings}\n");
         std::fs::write(directory.path().join("node.toml"), text).expect("the directory is ours");
-        let mut node =
-            Node { address, front, directory, _authority: authority, environment: Vec::new(), process: None };
+        let environment = environment.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let mut node = Node { address, front, directory, _authority: authority, environment, process: None };
         node.restart();
         node
     }
