@@ -251,7 +251,8 @@ fn a_clock_that_was_wrong_swallows_nothing_once_it_is_right() {
             assert!(pull.join().success(), "{}", pull.log());
         };
         let send = || {
-            let reply = Sender::connect(node.address()).and_then(|mut sender| sender.send("host.0.data", b"same"));
+            let reply =
+                Sender::connect(node.address()).and_then(|mut sender| sender.send("host.0.data", b"same"));
             assert_eq!(reply.expect("the node answers"), "SEND OK");
         };
         let oracle = Oracle::default();
@@ -295,7 +296,8 @@ fn a_clock_beyond_the_certificates_stops_the_pull_with_words_and_only_until_it_i
         central.run_with(at_server);
         let oracle = Oracle::default();
         let send = |name: &str| {
-            let reply = Sender::connect(node.address()).and_then(|mut sender| sender.send(name, name.as_bytes()));
+            let reply =
+                Sender::connect(node.address()).and_then(|mut sender| sender.send(name, name.as_bytes()));
             assert_eq!(reply.expect("the node answers"), "SEND OK");
             oracle.expect(name, name.as_bytes());
         };

@@ -61,7 +61,8 @@ impl Node {
         let (ip, port) = (address.ip(), address.port());
         let text = format!("addresses = [\"{ip}\"]\nport = {port}\ndirectory = {storage:?}\n{settings}\n");
         std::fs::write(directory.path().join("node.toml"), text).expect("the directory is ours");
-        let environment = environment.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let environment =
+            environment.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         let mut node = Node { address, front, directory, _authority: authority, environment, process: None };
         node.restart();
         node
