@@ -28,6 +28,9 @@ use reader::{Place, Section};
 /// IANA's port of Tentacle.
 const PORT: u64 = 41121;
 
+/// The most threads a batch may have: more would wait for each other, and every one costs a stack.
+const SYNC_THREADS_MAX: u64 = 256;
+
 /// Everything the node was told.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -295,6 +298,12 @@ fn spool(
             .take_or("max_files", 2_000_000, problems, |value| values::number(value, 1, u64::MAX)),
         reserve_bytes: section.take_or("reserve", 500_000_000, problems, values::size),
         duplicates: duplicates(root, problems),
+        sync_threads: section.take_or(
+            "sync_threads",
+            tidegate_spool::SYNC_THREADS as u64,
+            problems,
+            |value| values::number(value, 1, SYNC_THREADS_MAX),
+        ) as usize,
     };
     section.finish(problems);
     settings

@@ -186,6 +186,7 @@ mod tests {
             max_files: 10,
             reserve_bytes: 0,
             duplicates: Duplicates::default(),
+            sync_threads: 1,
         };
         let (spool, _) = Spool::open(settings).unwrap();
         let mut draft = spool.begin(b"a.1.data", 300).unwrap();

@@ -53,4 +53,4 @@ pub use losses::{Loss, LossReason};
 pub use names::{LISTED_NAME_MAX, NAME_MAX};
 pub use recover::Recovery;
 pub use seen::Duplicates;
-pub use store::{Settings, Spool, Usage};
+pub use store::{SYNC_THREADS, Settings, Spool, Usage};

@@ -25,10 +25,6 @@ use crate::quota::{Limits, Quota};
 use crate::seen_log::{self, SeenLog};
 use crate::store::{Settings, Spool, State, Store};
 
-/// Threads that fsync or unlink side by side: those calls wait rather than work, and the file system joins fsyncs
-/// that wait together. More threads gain little.
-const SYNC_THREADS: usize = 16;
-
 /// What [`Spool::open`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
@@ -48,7 +44,7 @@ pub(crate) fn open(settings: &Settings) -> Result<(Spool, Recovery), OpenError> 
     let layout = Layout::new(&settings.root);
     create_dir_all(&Disk, &layout.root).context("make the directory", &layout.root)?;
     let lock = take_lock(&layout)?;
-    Ok(open_on(Arc::new(Disk), Clock::system(), SYNC_THREADS, Some(lock), settings)?)
+    Ok(open_on(Arc::new(Disk), Clock::system(), Some(lock), settings)?)
 }
 
 /// One process a spool. The system gives the lock up with the process, however that ends.
@@ -73,7 +69,6 @@ fn take_lock(layout: &Layout) -> Result<File, OpenError> {
 pub(crate) fn open_on(
     fs: Arc<dyn Fs>,
     clock: Clock,
-    threads: usize,
     lock: Option<File>,
     settings: &Settings,
 ) -> Result<(Spool, Recovery), DiskError> {
@@ -86,7 +81,8 @@ pub(crate) fn open_on(
     let found_losses = losses::replay(&*fs, &layout)?;
     let last_run =
         packages.last().map(|package| package.id.run).max(replayed.last_run).max(found_losses.last_run);
-    let index = make_durable(&*fs, &layout, threads, packages, &replayed.deleted, &mut recovery)?;
+    let index =
+        make_durable(&*fs, &layout, settings.sync_threads, packages, &replayed.deleted, &mut recovery)?;
 
     let run = next_run(last_run);
     let poison = Arc::new(Poison::default());
@@ -114,7 +110,7 @@ pub(crate) fn open_on(
         layout,
         ready,
         run,
-        threads,
+        threads: settings.sync_threads,
         poison,
         state: Mutex::new(State { index, seen: replayed.seen, repeats: 0 }),
         commits: Mutex::new(0),

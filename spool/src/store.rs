@@ -27,6 +27,9 @@ use crate::recover::{self, Recovery};
 use crate::seen::{Duplicates, Seen};
 use crate::seen_log::SeenLog;
 
+/// Threads that work for one batch, where nobody asked for another number.
+pub const SYNC_THREADS: usize = 16;
+
 /// Where a spool lies and what it may hold.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -40,6 +43,9 @@ pub struct Settings {
     pub reserve_bytes: u64,
     /// How long repeats are recognised.
     pub duplicates: Duplicates,
+    /// Threads that write and fsync, or unlink, the files of one batch side by side. With 1 (or 0) the caller's thread
+    /// does it all. [`SYNC_THREADS`] by default.
+    pub sync_threads: usize,
 }
 
 /// How full the spool is.
@@ -81,7 +87,7 @@ pub(crate) struct Store {
     /// `ready/`, open from start to end.
     pub(crate) ready: Box<dyn Directory>,
     pub(crate) run: u64,
-    /// Threads that fsync a batch.
+    /// Threads that fsync a batch ([`Settings::sync_threads`]).
     pub(crate) threads: usize,
     pub(crate) quota: Arc<Quota>,
     pub(crate) poison: Arc<Poison>,

@@ -7,7 +7,9 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use tidegate_spool::{CommitError, Duplicates, Full, OpenError, Recovery, Settings, Spool, Stored};
+use tidegate_spool::{
+    CommitError, Duplicates, Full, OpenError, Recovery, SYNC_THREADS, Settings, Spool, Stored,
+};
 
 fn settings(root: &Path) -> Settings {
     Settings {
@@ -16,6 +18,7 @@ fn settings(root: &Path) -> Settings {
         max_files: 1_000,
         reserve_bytes: 0,
         duplicates: Duplicates::default(),
+        sync_threads: SYNC_THREADS,
     }
 }
 

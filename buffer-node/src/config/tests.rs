@@ -61,6 +61,7 @@ fn the_sample_shows_every_key_and_its_default() {
         "max_bytes",
         "max_files",
         "reserve",
+        "sync_threads",
         "timed",
         "other",
         "max_entries",

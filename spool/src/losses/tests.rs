@@ -17,9 +17,10 @@ fn open(disk: &Memory) -> Spool {
         max_files: u64::MAX,
         reserve_bytes: 0,
         duplicates: Duplicates::default(),
+        sync_threads: 1,
     };
     let clock = Clock::new(|| 1_700_000_000_000);
-    recover::open_on(Arc::new(disk.clone()), clock, 1, None, &settings).unwrap().0
+    recover::open_on(Arc::new(disk.clone()), clock, None, &settings).unwrap().0
 }
 
 fn new_disk() -> Memory {
@@ -160,6 +161,7 @@ fn a_flipped_bit_costs_one_record() {
         max_files: 10,
         reserve_bytes: 0,
         duplicates: Duplicates::default(),
+        sync_threads: 1,
     };
     let spool = Spool::open(settings.clone()).unwrap().0;
     for _ in 0..3 {

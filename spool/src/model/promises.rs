@@ -283,8 +283,9 @@ impl Owner {
             max_files: u64::MAX,
             reserve_bytes: 0,
             duplicates: Duplicates::default(),
+            sync_threads: self.threads,
         };
-        recover::open_on(Arc::new(self.disk.clone()), clock, self.threads, None, &settings)
+        recover::open_on(Arc::new(self.disk.clone()), clock, None, &settings)
     }
 
     /// What was unsure shows after a start.
