@@ -17,6 +17,7 @@ pub mod central;
 pub mod certificates;
 pub mod client;
 pub mod clock;
+pub mod counts;
 pub mod files;
 pub mod node;
 pub mod oracle;

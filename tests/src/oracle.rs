@@ -150,7 +150,7 @@ impl Oracle {
 }
 
 /// What the data server takes for the agent: the name without its number. It must survive the journey.
-fn agent_of(name: &str) -> &str {
+pub(crate) fn agent_of(name: &str) -> &str {
     let stem = name.strip_suffix(".data").unwrap_or(name);
     stem.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches(['.', '_'])
 }
