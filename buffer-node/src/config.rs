@@ -304,6 +304,7 @@ fn spool(
             problems,
             |value| values::number(value, 1, SYNC_THREADS_MAX),
         ) as usize,
+        overflow: tidegate_spool::Overflow::default(),
     };
     section.finish(problems);
     settings

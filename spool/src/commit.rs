@@ -101,6 +101,7 @@ impl Store {
             if let Err(error) = draft.check_complete() {
                 return Fate::Refused(error.into());
             }
+            debug_assert_eq!(draft.name(), name, "room was promised to another name");
             let (digest, size) = (draft.digest(), draft.written());
             let key = seen::key(&name, digest, size);
             if let Some(&position) = firsts.get(&key) {
@@ -155,8 +156,11 @@ impl Store {
         let mut state = lock(&self.state);
         let mut enter = |Pending { draft, package, result }: Pending| {
             result?;
-            draft.keep();
             let name = Arc::clone(&package.listed_name);
+            if let Some(scope) = draft.scope() {
+                state.oldest.arrived(scope, package.id, &name);
+            }
+            draft.keep();
             state.index.insert(package.id, package.digest, package.size, now, name);
             Ok(Stored::New { package })
         };

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::clock::Millis;
-use crate::error::{Context, DiskError};
+use crate::error::{Context, DiskError, Full};
 use crate::fs::Written;
-use crate::quota::Room;
+use crate::make_room::Dropped;
+use crate::quota::{Room, Scope};
 use crate::seen::first_eight;
 use crate::store::Store;
 
@@ -24,6 +25,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// A package being written. Dropping it removes what was written and gives its room back.
 pub struct Draft {
     store: Arc<Store>,
+    /// As sent; empty where there is to be no package.
+    name: Box<[u8]>,
     /// `None` once the package is stored.
     room: Option<Room>,
     hasher: Sha256,
@@ -41,9 +44,10 @@ struct Temporary {
 }
 
 impl Draft {
-    pub(crate) fn new(store: Arc<Store>, room: Room) -> Self {
+    pub(crate) fn new(store: Arc<Store>, room: Room, name: &[u8]) -> Self {
         Self {
             store,
+            name: name.into(),
             room: Some(room),
             hasher: Sha256::new(),
             written: 0,
@@ -51,6 +55,26 @@ impl Draft {
             temporary: None,
             broken: false,
         }
+    }
+
+    /// Makes sure that there is room for so many more bytes than were written. Nothing is lost when there is not.
+    pub fn reserve(&mut self, more: u64) -> Result<(), Full> {
+        let bytes = self.written.saturating_add(more);
+        let Some(room) = &mut self.room else { return Ok(()) };
+        let scope = room.scope();
+        room.grow_to(bytes).map_err(|shortage| self.store.quota.full(shortage, scope, &self.name, bytes))
+    }
+
+    /// [`Draft::reserve`], but where its class allows it the oldest packages go to make room. Blocks on the disk.
+    pub fn reserve_dropping(&mut self, more: u64) -> Result<Dropped, Full> {
+        let bytes = self.written.saturating_add(more);
+        let Some((room, scope)) = self.room.as_mut().and_then(|room| room.scope().map(|scope| (room, scope)))
+        else {
+            return self.reserve(more).map(|()| Dropped::default());
+        };
+        let made = self.store.make_room(scope, || room.grow_to(bytes));
+        let ((), dropped) = made.map_err(|error| error.full(&self.store, scope, &self.name, bytes))?;
+        Ok(dropped)
     }
 
     /// Appends bytes. `StorageFull` when they are more than was announced and the spool has no room for them. After
@@ -63,9 +87,7 @@ impl Draft {
 
     fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let written = self.written + bytes.len() as u64;
-        if let Some(room) = &mut self.room {
-            room.grow_to(written).map_err(|full| io::Error::new(io::ErrorKind::StorageFull, full))?;
-        }
+        self.reserve(bytes.len() as u64).map_err(|full| io::Error::new(io::ErrorKind::StorageFull, full))?;
         if self.buffer.len() + bytes.len() > BUFFER_BYTES {
             self.spill()?;
         }
@@ -117,6 +139,16 @@ impl Draft {
         };
         let file = self.temporary.insert(temporary).file.as_mut();
         Ok(&mut **file.expect("a temporary file is closed only after the last write"))
+    }
+
+    /// The name it began with.
+    pub(crate) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Whose room it takes.
+    pub(crate) fn scope(&self) -> Option<Scope> {
+        self.room.as_ref().and_then(Room::scope)
     }
 
     /// First eight bytes of the SHA-256 of what was written.
@@ -175,7 +207,7 @@ impl Drop for Draft {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Duplicates, Settings, Spool};
+    use crate::{Duplicates, Overflow, Settings, Spool};
 
     #[test]
     fn what_is_on_disk_takes_no_memory() {
@@ -187,6 +219,7 @@ mod tests {
             reserve_bytes: 0,
             duplicates: Duplicates::default(),
             sync_threads: 1,
+            overflow: Overflow::default(),
         };
         let (spool, _) = Spool::open(settings).unwrap();
         let mut draft = spool.begin(b"a.1.data", 300).unwrap();

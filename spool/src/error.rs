@@ -1,6 +1,7 @@
 //! What can go wrong, in words for the operator: each names the thing, the reason and, where there is one, the
 //! next step.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,8 +46,27 @@ pub enum OpenError {
     Disk(#[from] DiskError),
 }
 
+/// The most of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// So many bytes.
+    Bytes(u64),
+    /// So many packages.
+    Files(u64),
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(most) => write!(f, "{most} bytes"),
+            Self::Files(most) => write!(f, "{most} packages"),
+        }
+    }
+}
+
 /// Which limit leaves no room.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Full {
     /// The spool's bytes.
     #[error("the spool has no room left in its limit of {max} bytes")]
@@ -59,6 +79,38 @@ pub enum Full {
     Files {
         /// The limit.
         max: u64,
+    },
+    /// The limit of a class.
+    #[error("class `{class}` has reached its limit of {limit}")]
+    Class {
+        /// The class.
+        class: Box<str>,
+        /// Its limit.
+        limit: Bound,
+    },
+    /// The limit of an agent.
+    #[error("agent `{agent}` has reached its limit of {limit} in class `{class}`")]
+    Agent {
+        /// The class.
+        class: Box<str>,
+        /// The agent, with escapes where it does not print.
+        agent: Box<str>,
+        /// The limit of each agent.
+        limit: Bound,
+    },
+    /// The package alone is over a limit: it can never be taken.
+    #[error("{bytes} bytes never fit: {limit}")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// That limit.
+        limit: Box<Full>,
+    },
+    /// Older packages should have made room, and could not.
+    #[error("older packages cannot be dropped to make room: {reason}")]
+    NotDropped {
+        /// What failed.
+        reason: Arc<str>,
     },
     /// The file system's free space.
     #[error("the file system has no room left but the reserve of {reserve} bytes")]

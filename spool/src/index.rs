@@ -71,15 +71,18 @@ impl Index {
 
     pub(crate) fn get(&self, name: &[u8]) -> Option<Package> {
         let (name, entry) = self.entries.get_key_value(name)?;
-        let run = self.runs[(entry.order >> COUNTER_BITS) as usize];
-        let counter = entry.order & ((1 << COUNTER_BITS) - 1);
         Some(Package {
-            id: Id { run, counter },
+            id: self.id(entry),
             digest: entry.digest,
             size: entry.size,
             arrival: system_time(entry.arrival),
             listed_name: Arc::clone(name),
         })
+    }
+
+    fn id(&self, entry: &Entry) -> Id {
+        let run = self.runs[(entry.order >> COUNTER_BITS) as usize];
+        Id { run, counter: entry.order & ((1 << COUNTER_BITS) - 1) }
     }
 
     pub(crate) fn holds(&self, name: &[u8]) -> bool {
@@ -101,6 +104,10 @@ impl Index {
     pub(crate) fn lease(&mut self, name: &[u8]) -> Option<Package> {
         let package = self.get(name)?;
         self.leased.insert(package.id).then_some(package)
+    }
+
+    pub(crate) fn is_leased(&self, id: Id) -> bool {
+        self.leased.contains(&id)
     }
 
     /// Gives up a claim. It is kept by number: a later package may have the name by now.
@@ -135,6 +142,11 @@ impl Index {
             self.oldest = self.entries.values().map(|entry| (entry.order, entry.arrival)).min();
         }
         self.oldest.map(|(_, arrival)| arrival)
+    }
+
+    /// Number, digest, size and listed name of all, unsorted.
+    pub(crate) fn packages(&self) -> impl Iterator<Item = (Id, u64, u64, &Arc<[u8]>)> {
+        self.entries.iter().map(|(name, entry)| (self.id(entry), entry.digest, entry.size, name))
     }
 
     /// All names, each with its place in the order of arrival, unsorted.

@@ -10,6 +10,7 @@ use crate::error::{CommitError, Context};
 use crate::index::Package;
 use crate::names;
 use crate::parallel::{self, lock};
+use crate::quota::Scope;
 use crate::seen;
 use crate::seen_log::Record;
 use crate::store::{Spool, Store};
@@ -42,15 +43,28 @@ impl Spool {
     /// still listed; whether it is after the next start, too, is open.
     pub fn delete(&self, leases: Vec<Lease>) -> Vec<Result<(), CommitError>> {
         let packages: Vec<&Package> = leases.iter().map(Lease::package).collect();
-        match self.store.delete(&packages) {
+        match self.store.delete(&packages, Ending::Delivered) {
             Ok(results) => results,
             Err(error) => packages.iter().map(|_| Err(error.clone())).collect(),
         }
     }
 }
 
+/// Why a package is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Somebody has it: a repeat of it is recognised for a while.
+    Delivered,
+    /// Nobody has it: who sends it again is taken seriously.
+    Dropped,
+}
+
 impl Store {
-    fn delete(&self, packages: &[&Package]) -> Result<Vec<Result<(), CommitError>>, CommitError> {
+    pub(crate) fn delete(
+        &self,
+        packages: &[&Package],
+        ending: Ending,
+    ) -> Result<Vec<Result<(), CommitError>>, CommitError> {
         if packages.is_empty() {
             return Ok(Vec::new());
         }
@@ -61,19 +75,27 @@ impl Store {
         let record = |package: &&Package| {
             let sent = names::sent(&package.listed_name, package.digest);
             let key = seen::key(&sent, package.digest, package.size);
-            Record { id: package.id, key, time: now, timed: names::timed(&sent) }
+            let remembered = ending == Ending::Delivered;
+            let record = Record { id: package.id, key, time: now, timed: names::timed(&sent), remembered };
+            (record, self.quota.scope(&sent))
         };
-        let records: Vec<Record> = packages.iter().map(record).collect();
+        let (records, scopes): (Vec<Record>, Vec<Scope>) = packages.iter().map(record).unzip();
         log.append(&records)?;
         let mut unlinked: Vec<_> = packages.iter().map(|package| (*package, Ok(()))).collect();
         // Giving the blocks of a file back takes ext4 about as long as an fsync.
         parallel::for_each(&mut unlinked, self.threads, |(package, result)| *result = self.unlink(package));
         self.poison.fsynced(self.ready.sync(), &self.layout.ready)?;
         let mut state = lock(&self.state);
-        for ((package, _), record) in unlinked.iter().zip(records).filter(|((_, done), _)| done.is_ok()) {
+        let of_each = records.iter().zip(scopes);
+        for ((package, _), (record, scope)) in
+            unlinked.iter().zip(of_each).filter(|((_, done), _)| done.is_ok())
+        {
             state.index.remove(package);
-            state.seen.remember(record.key, record.timed, record.time);
-            self.quota.release(package.size);
+            state.oldest.gone(scope, package.id);
+            if record.remembered {
+                state.seen.remember(record.key, record.timed, record.time);
+            }
+            self.quota.release(scope, package.size);
         }
         state.seen.prune(now);
         drop(state);

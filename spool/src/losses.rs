@@ -243,7 +243,6 @@ impl Spool {
 impl Store {
     /// Records what is about to be dropped; durable when it returns, so to be called before the unlink. Records of one
     /// class and reason become one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing drops packages yet"))]
     pub(crate) fn record_losses(&self, losses: &[Loss]) -> Result<(), DiskError> {
         match losses {
             [] => Ok(()),

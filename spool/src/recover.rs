@@ -19,6 +19,8 @@ use crate::id::{Id, next_run};
 use crate::index::Index;
 use crate::layout::{Layout, parse_package};
 use crate::losses::{self, Losses};
+use crate::names;
+use crate::oldest::Oldest;
 use crate::parallel;
 use crate::poison::Poison;
 use crate::quota::{Limits, Quota};
@@ -103,8 +105,15 @@ pub(crate) fn open_on(
         reserve_bytes: settings.reserve_bytes,
     };
     let ready = fs.open_dir(&layout.ready).context("open", &layout.ready)?;
+    let quota = Quota::new(limits, settings.overflow.clone(), Arc::clone(&fs), layout.root.clone());
+    let mut oldest = Oldest::new(&settings.overflow);
+    for (id, digest, size, name) in index.packages() {
+        let scope = quota.scope(&names::sent(name, digest));
+        quota.found(scope, size);
+        oldest.found(scope, id, name);
+    }
     let store = Store {
-        quota: Quota::new(limits, Arc::clone(&fs), layout.root.clone(), index.len(), index.bytes()),
+        quota,
         fs,
         clock,
         layout,
@@ -112,8 +121,9 @@ pub(crate) fn open_on(
         run,
         threads: settings.sync_threads,
         poison,
-        state: Mutex::new(State { index, seen: replayed.seen, repeats: 0 }),
+        state: Mutex::new(State { index, oldest, seen: replayed.seen, repeats: 0, dropped: 0 }),
         commits: Mutex::new(0),
+        dropping: Mutex::default(),
         deletions: Mutex::new(log),
         losses,
         temporaries: AtomicU64::new(0),

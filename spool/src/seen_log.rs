@@ -1,8 +1,8 @@
 //! The record of deletions, on disk.
 //!
-//! It serves two ends. A repeat of a deleted package is recognised after a restart as well: by [`Key`]. And a
-//! package whose unlinking was lost in a power cut is not handed out again: by [`Id`], since a later package may
-//! rightly have the same name and bytes.
+//! It serves two ends. A repeat of a deleted package is recognised after a restart as well: by [`Key`], if the package
+//! went to somebody and was not dropped. And a package whose unlinking was lost in a power cut is not handed out
+//! again: by [`Id`], since a later package may rightly have the same name and bytes.
 //!
 //! `seen/` holds segments of fixed-size records (module `segments`). What a crash left torn was never acted upon,
 //! because a package is unlinked only after its record's fsync. Every start of the spool begins a segment of its own,
@@ -35,12 +35,20 @@ pub(crate) struct Record {
     pub(crate) time: Millis,
     /// The name sent carries a time.
     pub(crate) timed: bool,
+    /// A repeat of it is recognised.
+    pub(crate) remembered: bool,
 }
+
+/// Bits of a record's last field.
+const TIMED: u64 = 1;
+const NOT_REMEMBERED: u64 = 2;
 
 impl Record {
     fn encode(&self) -> [u8; RECORD_BYTES] {
         let mut bytes = [0; RECORD_BYTES];
-        let fields = [self.id.run, self.id.counter, self.key, self.time, u64::from(self.timed)];
+        let timed = if self.timed { TIMED } else { 0 };
+        let remembered = if self.remembered { 0 } else { NOT_REMEMBERED };
+        let fields = [self.id.run, self.id.counter, self.key, self.time, timed | remembered];
         for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
             place.copy_from_slice(&field.to_be_bytes());
         }
@@ -51,7 +59,9 @@ impl Record {
     fn decode(bytes: &[u8; RECORD_BYTES]) -> Self {
         let field = |number: usize| u64::from_be_bytes(bytes.as_chunks::<8>().0[number]);
         let id = Id { run: field(0), counter: field(1) };
-        Self { id, key: field(2), time: field(3), timed: field(4) != 0 }
+        let marks = field(4);
+        let (timed, remembered) = (marks & TIMED != 0, marks & NOT_REMEMBERED == 0);
+        Self { id, key: field(2), time: field(3), timed, remembered }
     }
 }
 
@@ -68,18 +78,24 @@ pub(crate) struct Replayed {
 pub(crate) struct Segment {
     path: PathBuf,
     records: usize,
-    /// Newest record of each sort.
+    /// Those of which a repeat is recognised.
+    remembered: usize,
+    /// Newest of them of each sort.
     newest_timed: Option<Millis>,
     newest_other: Option<Millis>,
 }
 
 impl Segment {
     fn new(path: PathBuf) -> Self {
-        Self { path, records: 0, newest_timed: None, newest_other: None }
+        Self { path, records: 0, remembered: 0, newest_timed: None, newest_other: None }
     }
 
     fn count(&mut self, record: &Record) {
         self.records += 1;
+        if !record.remembered {
+            return;
+        }
+        self.remembered += 1;
         let newest = if record.timed { &mut self.newest_timed } else { &mut self.newest_other };
         *newest = (*newest).max(Some(record.time));
     }
@@ -113,7 +129,9 @@ pub(crate) fn replay(
         let mut segment = Segment::new(path);
         for record in records.iter().map(Record::decode) {
             replayed.deleted.insert(record.id);
-            replayed.seen.remember(record.key, record.timed, record.time);
+            if record.remembered {
+                replayed.seen.remember(record.key, record.timed, record.time);
+            }
             segment.count(&record);
         }
         replayed.seen.prune(now);
@@ -168,9 +186,9 @@ impl SeenLog {
     /// every unlinking in the record is durable.
     pub(crate) fn drop_old_segments(&mut self, now: Millis) {
         let mut newer =
-            self.current.records + self.older.iter().map(|segment| segment.records).sum::<usize>();
+            self.current.remembered + self.older.iter().map(|segment| segment.remembered).sum::<usize>();
         self.older.retain(|segment| {
-            newer -= segment.records;
+            newer -= segment.remembered;
             // With that many newer ones, nothing in it is remembered.
             if newer < self.duplicates.max_entries && segment.counts(&self.duplicates, now) {
                 return true;
@@ -187,12 +205,20 @@ impl SeenLog {
 mod tests {
     use super::*;
 
-    const RECORD: Record =
-        Record { id: Id { run: 7, counter: 8 }, key: 9, time: 1_700_000_000_000, timed: true };
+    const RECORD: Record = Record {
+        id: Id { run: 7, counter: 8 },
+        key: 9,
+        time: 1_700_000_000_000,
+        timed: true,
+        remembered: true,
+    };
 
     #[test]
     fn a_record_reads_back() {
-        assert_eq!(Record::decode(&RECORD.encode()), RECORD);
+        for (timed, remembered) in [(true, true), (true, false), (false, true), (false, false)] {
+            let record = Record { timed, remembered, ..RECORD };
+            assert_eq!(Record::decode(&record.encode()), record);
+        }
     }
 
     fn log_in(root: &std::path::Path, max_entries: usize) -> (SeenLog, Replayed) {

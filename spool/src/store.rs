@@ -20,9 +20,11 @@ use crate::layout::Layout;
 use crate::lease::Lease;
 use crate::listing::Listing;
 use crate::losses::Losses;
+use crate::oldest::Oldest;
+use crate::overflow::Overflow;
 use crate::parallel::lock;
 use crate::poison::Poison;
-use crate::quota::Quota;
+use crate::quota::{Quota, Scope};
 use crate::recover::{self, Recovery};
 use crate::seen::{Duplicates, Seen};
 use crate::seen_log::SeenLog;
@@ -46,6 +48,8 @@ pub struct Settings {
     /// Threads that write and fsync, or unlink, the files of one batch side by side. With 1 (or 0) the caller's thread
     /// does it all. [`SYNC_THREADS`] by default.
     pub sync_threads: usize,
+    /// What happens when there is no room, and whose room is whose.
+    pub overflow: Overflow,
 }
 
 /// How full the spool is.
@@ -65,6 +69,8 @@ pub struct Usage {
     pub reserve_bytes: u64,
     /// Repeats suppressed since the spool was opened.
     pub repeats: u64,
+    /// Packages dropped for newer ones since the spool was opened.
+    pub dropped: u64,
     /// Deleted packages remembered.
     pub remembered: u64,
     /// Why nothing is stored or deleted until the spool is opened again.
@@ -94,6 +100,8 @@ pub(crate) struct Store {
     pub(crate) state: Mutex<State>,
     /// Held by the commit whose turn it is: the next package's number.
     pub(crate) commits: Mutex<u64>,
+    /// Held by whoever drops packages.
+    pub(crate) dropping: Mutex<()>,
     /// Held by the deletion whose turn it is.
     pub(crate) deletions: Mutex<SeenLog>,
     pub(crate) losses: Losses,
@@ -104,8 +112,10 @@ pub(crate) struct Store {
 
 pub(crate) struct State {
     pub(crate) index: Index,
+    pub(crate) oldest: Oldest,
     pub(crate) seen: Seen,
     pub(crate) repeats: u64,
+    pub(crate) dropped: u64,
 }
 
 impl Spool {
@@ -117,11 +127,28 @@ impl Spool {
 
     /// Promises room for a package of `size` bytes that is sent as `name`. No system call, but for a look at the free
     /// space now and then.
-    pub fn begin(&self, _name: &[u8], size: u64) -> Result<Draft, Full> {
+    pub fn begin(&self, name: &[u8], size: u64) -> Result<Draft, Full> {
+        self.begin_in(Some(self.store.quota.scope(name)), name, size)
+    }
+
+    /// Promises room for bytes that will not become a package: they count for the spool alone.
+    pub fn begin_scratch(&self, size: u64) -> Result<Draft, Full> {
+        self.begin_in(None, b"", size)
+    }
+
+    fn begin_in(&self, scope: Option<Scope>, name: &[u8], size: u64) -> Result<Draft, Full> {
         if let Some(reason) = self.store.poison.reason() {
             return Err(Full::Poisoned { reason });
         }
-        Ok(Draft::new(Arc::clone(&self.store), self.store.quota.reserve(size)?))
+        let quota = &self.store.quota;
+        let room = quota.reserve(scope, size).map_err(|shortage| quota.full(shortage, scope, name, size))?;
+        Ok(Draft::new(Arc::clone(&self.store), room, name))
+    }
+
+    /// The class of packages sent as `name`.
+    pub fn class_of(&self, name: &[u8]) -> &str {
+        let overflow = &self.store.quota.overflow;
+        &overflow.class(overflow.class_of(name)).name
     }
 
     /// The package of that listed name.
@@ -159,6 +186,7 @@ impl Spool {
             max_bytes: limits.max_bytes,
             reserve_bytes: limits.reserve_bytes,
             repeats: state.repeats,
+            dropped: state.dropped,
             remembered: state.seen.len(),
             poisoned: self.store.poison.reason(),
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use tidegate_spool::{
-    CommitError, Duplicates, Full, OpenError, Recovery, SYNC_THREADS, Settings, Spool, Stored,
+    CommitError, Duplicates, Full, OpenError, Overflow, Recovery, SYNC_THREADS, Settings, Spool, Stored,
 };
 
 fn settings(root: &Path) -> Settings {
@@ -19,6 +19,7 @@ fn settings(root: &Path) -> Settings {
         reserve_bytes: 0,
         duplicates: Duplicates::default(),
         sync_threads: SYNC_THREADS,
+        overflow: Overflow::default(),
     }
 }
 

@@ -18,6 +18,7 @@ fn open(disk: &Memory) -> Spool {
         reserve_bytes: 0,
         duplicates: Duplicates::default(),
         sync_threads: 1,
+        overflow: crate::Overflow::default(),
     };
     let clock = Clock::new(|| 1_700_000_000_000);
     recover::open_on(Arc::new(disk.clone()), clock, None, &settings).unwrap().0
@@ -162,6 +163,7 @@ fn a_flipped_bit_costs_one_record() {
         reserve_bytes: 0,
         duplicates: Duplicates::default(),
         sync_threads: 1,
+        overflow: crate::Overflow::default(),
     };
     let spool = Spool::open(settings.clone()).unwrap().0;
     for _ in 0..3 {

@@ -18,7 +18,8 @@ use crate::clock::{Clock, Millis, millis};
 use crate::draft::Draft;
 use crate::parallel::lock;
 use crate::{
-    CommitError, DiskError, Duplicates, Package, Recovery, Settings, Spool, Stored, names, recover, seen,
+    CommitError, DiskError, Duplicates, Overflow, Package, Recovery, Settings, Spool, Stored, names, recover,
+    seen,
 };
 
 pub(super) const MINUTE: Millis = 60_000;
@@ -284,6 +285,7 @@ impl Owner {
             reserve_bytes: 0,
             duplicates: Duplicates::default(),
             sync_threads: self.threads,
+            overflow: Overflow::default(),
         };
         recover::open_on(Arc::new(self.disk.clone()), clock, None, &settings)
     }
