@@ -1,9 +1,9 @@
 //! The command line, and what the process says with its exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::log;
 
@@ -33,6 +33,69 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Shows packages that were set aside because they are damaged or no packages, and sends them on their way.
+    #[command(subcommand)]
+    DeadLetter(DeadLetterCommand),
+    /// Shows the loss records: what did not get in, or is gone without having been pulled.
+    Losses {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetterCommand {
+    /// Lists them: name, size, times, and what is wrong.
+    List {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows one: its digests, where it lies, and what it would be requeued as.
+    Show {
+        /// As `list` shows it.
+        name: String,
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Makes packages of them again, with the bytes that they have now.
+    Requeue(Selection),
+    /// Removes them. What was not recorded as lost before is recorded.
+    Purge(Selection),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Selection {
+    /// As `list` shows it.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) name: Option<String>,
+    /// All of them.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+impl DeadLetterCommand {
+    /// The configuration file.
+    pub(crate) fn config(&self) -> &Path {
+        match self {
+            Self::List { config, .. } | Self::Show { config, .. } => config,
+            Self::Requeue(selection) | Self::Purge(selection) => &selection.config,
+        }
+    }
 }
 
 /// Why the process ends without success.

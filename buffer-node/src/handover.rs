@@ -3,14 +3,20 @@
 //! A file is opened once, its size is taken from the open file, and exactly that many bytes are sent: what is
 //! replaced meanwhile does not mix. Nothing is read before the peer wants it, so an answer that nobody takes holds no
 //! memory.
+//!
+//! A package's bytes are compared with the digest made at its intake before they are announced, in one pass, off the
+//! runtime's threads; that of a `MV` right after a `RECV` repeats the comparison, because nothing says that the file is
+//! still the same. A damaged package leaves the spool and is answered like one that is not there, so it blocks nothing
+//! behind it; its bytes are kept.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 
-use tidegate_proto::{Name, Packing, Reason};
-use tidegate_spool::Lease;
+use tidegate_proto::{Escaped, Name, Packing, Reason};
+use tidegate_spool::{Damage, Lease, Package, SetAside, Unfit};
 use tokio::task::spawn_blocking;
+use tracing::error;
 
 use crate::node::Node;
 
@@ -35,6 +41,8 @@ pub(crate) enum HandoverError {
         "too many compressed answers wait for their readers, or the file is too large for one; RECV has no such limit"
     )]
     NotPacked,
+    #[error("it is damaged, and was set aside")]
+    Damaged,
     #[error("the disk failed: {0}")]
     Disk(#[from] io::Error),
 }
@@ -44,7 +52,7 @@ impl HandoverError {
     /// would act upon that.
     pub(crate) fn reason(&self) -> Reason {
         match self {
-            Self::NotFound => Reason::NotFound,
+            Self::NotFound | Self::Damaged => Reason::NotFound,
             Self::Leased | Self::NotPacked | Self::Disk(_) => Reason::Bare,
         }
     }
@@ -97,7 +105,7 @@ impl Source {
     ) -> Result<Self, HandoverError> {
         give(node.clone(), name, packing, |node, name| {
             let package = node.spool.find(name.as_bytes()).ok_or(HandoverError::NotFound)?;
-            Ok((node.spool.open_package(&package)?, package.size))
+            Ok((open_verified(node, &package, None)?.0, package.size))
         })
         .await
     }
@@ -110,8 +118,10 @@ impl Source {
                 let found = node.spool.find(name.as_bytes()).is_some();
                 return Err(if found { HandoverError::Leased } else { HandoverError::NotFound });
             };
-            let file = node.spool.open_package(lease.package())?;
-            Ok((Self::new(file, lease.package().size), lease))
+            let package = lease.package().clone();
+            let (file, lease) = open_verified(&node, &package, Some(lease))?;
+            let lease = lease.ok_or(HandoverError::NotFound)?;
+            Ok((Self::new(file, package.size), lease))
         })
         .await
     }
@@ -165,6 +175,54 @@ async fn give(
                 Ok(Source::new(packed, size))
             })
             .await
+        }
+    }
+}
+
+/// Opens a package whose bytes are those that arrived, and sets any other aside. `lease` is the caller's claim on it.
+fn open_verified(
+    node: &Node,
+    package: &Package,
+    lease: Option<Lease>,
+) -> Result<(File, Option<Lease>), HandoverError> {
+    match node.spool.open_verified(package) {
+        Ok(file) => Ok((file, lease)),
+        Err(Unfit::Disk(error)) => Err(error.into()),
+        Err(Unfit::Damaged(damage)) => {
+            let claimed = lease.or_else(|| node.spool.lease(&package.listed_name));
+            match claimed {
+                Some(lease) if lease.package().id == package.id => Err(set_aside(node, lease, &damage)),
+                // It is gone, or on its way out.
+                _ => Err(HandoverError::NotFound),
+            }
+        }
+    }
+}
+
+fn set_aside(node: &Node, lease: Lease, damage: &Damage) -> HandoverError {
+    let (name, id) = (Escaped(&lease.package().listed_name).to_string(), lease.package().id);
+    match node.spool.set_aside(lease, damage) {
+        Ok(SetAside::Deleted) => HandoverError::NotFound,
+        Ok(SetAside::Moved(file)) => {
+            node.totals.set_aside();
+            error!(
+                %name, %id, %damage, file = %file.display(),
+                "a package is damaged: it was set aside and recorded as lost; look at it with \
+                 `tidegate-buffer-node dead-letter show`, check the disk, and requeue or purge it"
+            );
+            HandoverError::Damaged
+        }
+        Ok(SetAside::Gone) => {
+            node.totals.set_aside();
+            error!(
+                %name, %id, %damage,
+                "a package is missing: it was recorded as lost; find out who removes files from the spool"
+            );
+            HandoverError::Damaged
+        }
+        Err(error) => {
+            error!(%name, %id, %damage, %error, "a damaged package could not be set aside, it stays: check the disk");
+            HandoverError::Disk(io::Error::other(error))
         }
     }
 }

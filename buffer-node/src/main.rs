@@ -8,12 +8,14 @@ mod archive;
 mod cli;
 mod committer;
 mod config;
+mod dead_letters;
 mod descriptors;
 mod draft_writer;
 mod fatal;
 mod filters;
 mod handover;
 mod intake;
+mod keeper;
 mod layout;
 mod listen;
 mod log;
@@ -62,14 +64,20 @@ fn run() -> Result<(), Failure> {
             log::start(log_format);
             service::run(&config, door, &Fatal::default())
         }
+        Command::DeadLetter(command) => dead_letters::run(&read(command.config())?, &command),
+        Command::Losses { config, json } => dead_letters::losses(&read(&config)?, json),
     }
 }
 
-fn load(file: &Path) -> Result<(Config, Door), Failure> {
-    let config = Config::load(file).map_err(|problems| match problems.are_denials() {
+fn read(file: &Path) -> Result<Config, Failure> {
+    Config::load(file).map_err(|problems| match problems.are_denials() {
         true => Failure::Permission(problems.to_string()),
         false => Failure::Configuration(problems.to_string()),
-    })?;
+    })
+}
+
+fn load(file: &Path) -> Result<(Config, Door), Failure> {
+    let config = read(file)?;
     let door = Door::new(&config).map_err(|error| Failure::Configuration(error.to_string()))?;
     Ok((config, door))
 }

@@ -56,8 +56,9 @@ impl Report {
     pub(crate) fn not_given(&self, verb: Verb, name: &[u8], error: &HandoverError) {
         match error {
             // Agents ask at every interval for files that nobody has written yet.
-            HandoverError::NotFound => {
-                debug!(peer = %self.peer, %verb, name = %Escaped(name), "no such file");
+            // What is damaged was logged as it was set aside.
+            HandoverError::NotFound | HandoverError::Damaged => {
+                debug!(peer = %self.peer, %verb, name = %Escaped(name), reason = %error, "no such file");
             }
             HandoverError::Disk(_) => self.storage_failed(verb, name, error),
             HandoverError::Leased | HandoverError::NotPacked => self.refused(verb, name, error),

@@ -17,6 +17,7 @@ use crate::cli::Failure;
 use crate::config::Config;
 use crate::descriptors;
 use crate::fatal::Fatal;
+use crate::keeper::Keeper;
 use crate::listen::{self, Door};
 use crate::node::{Node, StartError};
 
@@ -50,12 +51,15 @@ pub(crate) fn run(config: &Config, door: Door, fatal: &Fatal) -> Result<(), Fail
     for path in &recovery.corrupt {
         warn!(path = %path.display(), "not a package; set aside, look at it and remove it");
     }
+    let keeper = Keeper::start(node.spool.clone(), fatal.clone())
+        .map_err(|error| Failure::io("cannot start the thread that keeps loss records", &error))?;
     let served = runtime.block_on(serve(config, node, door, listener, fatal.clone()));
     // Nobody waits for an answer any more; what was handed to the committing thread is finished all the same.
     runtime.shutdown_timeout(GRACE);
     if committer.join().is_err() {
         fatal.declare("the committing thread crashed at the end");
     }
+    drop(keeper);
     served?;
     match fatal.reason() {
         Some(reason) => Err(Failure::Other(reason.to_string())),

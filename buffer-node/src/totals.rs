@@ -20,6 +20,7 @@ pub(crate) struct Totals {
     stored_bytes: Count,
     deleted: Count,
     refused: Count,
+    set_aside: Count,
     turned_away: Count,
     /// The last line.
     told: Mutex<Figures>,
@@ -47,6 +48,7 @@ struct Figures {
     deleted: u64,
     repeats: u64,
     refused: u64,
+    set_aside: u64,
     turned_away: u64,
     unlogged: u64,
 }
@@ -68,6 +70,11 @@ impl Totals {
         self.refused.add(1);
     }
 
+    /// A package was found damaged, and set aside.
+    pub(crate) fn set_aside(&self) {
+        self.set_aside.add(1);
+    }
+
     /// Connections became no session: over a limit, or not admitted.
     pub(crate) fn turned_away(&self, connections: u64) {
         self.turned_away.add(connections);
@@ -83,18 +90,21 @@ pub(crate) fn tell(node: &Node) {
         deleted: totals.deleted.get(),
         repeats: usage.repeats,
         refused: totals.refused.get(),
+        set_aside: totals.set_aside.get(),
         turned_away: totals.turned_away.get(),
         unlogged: node.repeats.suppressed(),
     };
     let told = std::mem::replace(&mut *totals.told.lock().unwrap_or_else(PoisonError::into_inner), figures);
     if told != figures {
-        let Figures { stored, stored_bytes, deleted, repeats, refused, turned_away, unlogged } = figures;
+        let Figures { stored, stored_bytes, deleted, repeats, refused, set_aside, turned_away, unlogged } =
+            figures;
         info!(
             stored,
             stored_bytes,
             deleted,
             repeats,
             refused,
+            set_aside,
             turned_away,
             unlogged,
             waiting = usage.files,

@@ -115,8 +115,12 @@ impl Index {
         self.leased.remove(&id);
     }
 
-    pub(crate) fn remove(&mut self, package: &Package) {
+    /// Removes a package, if it is there: a later one may have its name by now.
+    pub(crate) fn remove(&mut self, package: &Package) -> bool {
         self.leased.remove(&package.id);
+        if self.get(&package.listed_name).is_none_or(|there| there.id != package.id) {
+            return false;
+        }
         if let Some(entry) = self.entries.remove(&package.listed_name) {
             self.bytes -= entry.size;
             if let Some((sent, _)) = names::made_from(&package.listed_name, entry.digest) {
@@ -126,6 +130,7 @@ impl Index {
                 self.oldest = None;
             }
         }
+        true
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -165,7 +170,8 @@ mod tests {
 
     fn remove(index: &mut Index, name: &[u8]) {
         let package = index.get(name).unwrap();
-        index.remove(&package);
+        assert!(index.remove(&package));
+        assert!(!index.remove(&package));
     }
 
     /// A slot is key, entry and one control byte; a table is at least 7/16 full just after it has grown. The

@@ -17,6 +17,10 @@ pub(crate) struct Layout {
     pub(crate) tmp: PathBuf,
     pub(crate) ready: PathBuf,
     pub(crate) corrupt: PathBuf,
+    /// Dead letters that are to be packages again.
+    pub(crate) requeue: PathBuf,
+    /// Dead letters that are to go.
+    pub(crate) purge: PathBuf,
     pub(crate) seen: PathBuf,
     pub(crate) losses: PathBuf,
 }
@@ -28,6 +32,8 @@ impl Layout {
             tmp: root.join("tmp"),
             ready: root.join("ready"),
             corrupt: root.join("corrupt"),
+            requeue: root.join("requeue"),
+            purge: root.join("purge"),
             seen: root.join("seen"),
             losses: root.join("losses"),
         }

@@ -90,12 +90,14 @@ impl Store {
         for ((package, _), (record, scope)) in
             unlinked.iter().zip(of_each).filter(|((_, done), _)| done.is_ok())
         {
-            state.index.remove(package);
             state.oldest.gone(scope, package.id);
             if record.remembered {
                 state.seen.remember(record.key, record.timed, record.time);
             }
-            self.quota.release(scope, package.size);
+            // One that was set aside meanwhile has given its room back.
+            if state.index.remove(package) {
+                self.quota.release(scope, package.size);
+            }
         }
         state.seen.prune(now);
         drop(state);

@@ -21,6 +21,8 @@ pub mod durable;
 mod clock;
 mod commit;
 mod copies;
+mod corrupt;
+mod dead_letters;
 mod draft;
 mod error;
 mod fs;
@@ -44,8 +46,11 @@ mod seen;
 mod seen_log;
 mod segments;
 mod store;
+mod verify;
 
 pub use commit::Stored;
+pub use corrupt::SetAside;
+pub use dead_letters::{Condition, DeadLetter, DeadLetters, TakenUp};
 pub use draft::Draft;
 pub use error::{Bound, CommitError, DiskError, Full, OpenError};
 pub use id::Id;
@@ -59,3 +64,4 @@ pub use overflow::{Allowance, CLASS_NAME_MAX, CLASSES_MAX, Class, DATA_CLASS, Ov
 pub use recover::Recovery;
 pub use seen::Duplicates;
 pub use store::{SYNC_THREADS, Settings, Spool, Usage};
+pub use verify::{Damage, Unfit};

@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use crate::clock::{Clock, Millis};
+use crate::corrupt::{self, Corrupt};
 use crate::error::{Context, DiskError, OpenError};
 use crate::fs::{Disk, Fs, create_dir_all};
 use crate::id::{Id, next_run};
@@ -112,12 +113,14 @@ pub(crate) fn open_on(
         quota.found(scope, size);
         oldest.found(scope, id, name);
     }
+    let corrupt = Corrupt::new(fs.open_dir(&layout.corrupt).context("open", &layout.corrupt)?);
     let store = Store {
         quota,
         fs,
         clock,
         layout,
         ready,
+        corrupt,
         run,
         threads: settings.sync_threads,
         poison,
@@ -133,7 +136,15 @@ pub(crate) fn open_on(
 }
 
 fn make_directories(fs: &dyn Fs, layout: &Layout) -> Result<(), DiskError> {
-    let below = [&layout.tmp, &layout.ready, &layout.corrupt, &layout.seen, &layout.losses];
+    let below = [
+        &layout.tmp,
+        &layout.ready,
+        &layout.corrupt,
+        &layout.requeue,
+        &layout.purge,
+        &layout.seen,
+        &layout.losses,
+    ];
     for directory in std::iter::once(&layout.root).chain(below) {
         create_dir_all(fs, directory).context("make the directory", directory)?;
     }
@@ -228,20 +239,11 @@ fn make_durable(
 /// Moves something that is no package out of the way. Where that is impossible it stays, and is not counted.
 fn reject(fs: &dyn Fs, layout: &Layout, name: &OsStr, recovery: &mut Recovery) {
     let from = layout.ready.join(name);
-    let moved = (0..).map(|number| layout.rejected(name, number)).find_map(|to| {
-        match fs.rename_noreplace(&from, &to) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
-            result => Some(result.map(|()| to)),
-        }
-    });
-    match moved {
-        Some(Ok(to)) => {
+    match corrupt::reject(fs, layout, &from) {
+        Ok(to) => {
             tracing::warn!(from = %from.display(), to = %to.display(), "moved something that is no package");
             recovery.corrupt.push(to);
         }
-        Some(Err(error)) => {
-            tracing::warn!(path = %from.display(), %error, "ignoring something that is no package")
-        }
-        None => unreachable!("numbers do not end"),
+        Err(error) => tracing::warn!(path = %from.display(), %error, "ignoring something that is no package"),
     }
 }

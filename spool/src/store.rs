@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use crate::clock::{Clock, system_time};
+use crate::corrupt::Corrupt;
 use crate::draft::Draft;
 use crate::error::{CommitError, Full, OpenError};
 use crate::fs::{Directory, Fs};
@@ -92,6 +93,7 @@ pub(crate) struct Store {
     pub(crate) layout: Layout,
     /// `ready/`, open from start to end.
     pub(crate) ready: Box<dyn Directory>,
+    pub(crate) corrupt: Corrupt,
     pub(crate) run: u64,
     /// Threads that fsync a batch ([`Settings::sync_threads`]).
     pub(crate) threads: usize,
@@ -172,6 +174,11 @@ impl Spool {
     pub fn lease(&self, listed_name: &[u8]) -> Option<Lease> {
         let package = lock(&self.store.state).index.lease(listed_name)?;
         Some(Lease::new(Arc::clone(&self.store), package))
+    }
+
+    /// Why nothing is stored or deleted until the spool is opened again, if so.
+    pub fn poisoned(&self) -> Option<Arc<str>> {
+        self.store.poison.reason()
     }
 
     /// How full the spool is. Looks through the index when the oldest package was deleted since the last call.

@@ -20,6 +20,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tidegate-buffer-node");
 
+/// Waits until something is so.
+pub(crate) fn until(mut is_so: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "it never came to be so");
+        std::thread::yield_now();
+    }
+}
+
 /// A running node and its storage. Dropping kills the process.
 pub(crate) struct Node {
     pub(crate) root: Root,

@@ -173,7 +173,8 @@ pub(super) fn head_of(bytes: &[u8; RECORD_BYTES]) -> Option<usize> {
 }
 
 fn short(class: &str) -> &str {
-    &class[..class.floor_char_boundary(CLASS_MAX)]
+    let end = (0..=class.len().min(CLASS_MAX)).rev().find(|&end| class.is_char_boundary(end));
+    &class[..end.unwrap_or(0)]
 }
 
 /// Merges all but the newest `keep` records, by class and reason. Each keeps the number of the newest one in it.

@@ -1,0 +1,93 @@
+//! Whether a package's bytes are still those that were taken in.
+//!
+//! The digest in a package's file name was made from the bytes as they arrived. Before a package is handed out its
+//! file is read once and compared; the second reading, for the puller, comes from the page cache. What differs, is
+//! too short or cannot be read is no longer what its sender was promised to have delivered: nobody gets it as if it
+//! were. Whoever finds it so sets it aside ([`Spool::set_aside`]), where an operator may rescue what is left.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
+
+use crate::index::Package;
+use crate::seen::first_eight;
+use crate::store::Spool;
+
+/// Bytes read at once.
+const CHUNK: usize = 64 * 1024;
+
+/// What is wrong with a package's file.
+#[derive(Debug)]
+pub enum Damage {
+    /// Its bytes are others.
+    Changed {
+        /// The first eight bytes of their SHA-256.
+        found: u64,
+    },
+    /// The disk does not give them back.
+    Unreadable(io::Error),
+    /// There is no such file any more: somebody removed it by hand.
+    Missing,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed { found } => write!(f, "its bytes have changed, their digest is now {found:016x}"),
+            Self::Unreadable(error) => write!(f, "its bytes cannot be read: {error}"),
+            Self::Missing => f.write_str("its file is gone, and nobody pulled it"),
+        }
+    }
+}
+
+/// Why a package cannot be handed out.
+#[derive(Debug)]
+pub enum Unfit {
+    /// Its file is not what was stored, or seems so: the package may also have been deleted meanwhile, which
+    /// [`Spool::set_aside`] tells.
+    Damaged(Damage),
+    /// It could not be looked at; later it may.
+    Disk(io::Error),
+}
+
+impl Spool {
+    /// Opens a package's bytes, after having read and compared all of them. Takes time in proportion to its size.
+    pub fn open_verified(&self, package: &Package) -> Result<File, Unfit> {
+        let compare = |mut file: File| -> io::Result<(u64, File)> {
+            let found = digest(&mut file)?;
+            file.rewind()?;
+            Ok((found, file))
+        };
+        match self.open_package(package).and_then(compare) {
+            Ok((found, file)) if found == package.digest => Ok(file),
+            Ok((found, _)) => Err(Unfit::Damaged(Damage::Changed { found })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Unfit::Damaged(Damage::Missing)),
+            Err(error) if is_damage(&error) => Err(Unfit::Damaged(Damage::Unreadable(error))),
+            Err(error) => Err(Unfit::Disk(error)),
+        }
+    }
+}
+
+/// First eight bytes of the SHA-256 of what a reader gives.
+pub(crate) fn digest(reader: &mut impl Read) -> io::Result<u64> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(first_eight(hasher)),
+            Ok(read) => hasher.update(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether an error speaks of the file's blocks, and not of a lack of descriptors, memory or rights: the disk gives
+/// none (`EIO`), or the file system finds its own checksums wrong (`EBADMSG`, `EUCLEAN`).
+pub(crate) fn is_damage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN))
+}
