@@ -14,6 +14,7 @@ use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
 use crate::fs::Disk;
+use crate::sabotage::{self, Switch};
 
 /// How the names of the temporary files of [`replace`] begin. A crash may leave one behind; it may be removed
 /// whenever no process writes to its directory.
@@ -31,7 +32,7 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn write_new_from(path: &Path, contents: &mut impl Read) -> io::Result<()> {
     let mut file = create_new(path)?;
-    let written = io::copy(contents, &mut file).and_then(|_| file.flush()).and_then(|()| file.sync_all());
+    let written = io::copy(contents, &mut file).and_then(|_| file.flush()).and_then(|()| sync_open(&file));
     if written.is_err() {
         let _ = fs::remove_file(path);
     }
@@ -40,12 +41,28 @@ fn write_new_from(path: &Path, contents: &mut impl Read) -> io::Result<()> {
 
 /// Fsyncs the file at `path`: its bytes, length and times.
 pub fn sync_file(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    sync_open(&File::open(path)?)
+}
+
+/// The same for an open file.
+pub fn sync_open(file: &File) -> io::Result<()> {
+    if sabotage::breaks(Switch::SkipFileFsync) {
+        return Ok(());
+    }
+    file.sync_all()
 }
 
 /// Fsyncs a directory: the names in it, removals included.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    sync_open_dir(&File::open(path)?)
+}
+
+/// The same for an open one.
+pub(crate) fn sync_open_dir(directory: &File) -> io::Result<()> {
+    if sabotage::breaks(Switch::SkipDirFsync) {
+        return Ok(());
+    }
+    directory.sync_all()
 }
 
 /// Renames a file, or fails with `AlreadyExists` (`EEXIST`) when `to` exists. Durable after [`sync_dir`] of both

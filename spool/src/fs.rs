@@ -141,7 +141,7 @@ impl Fs for Disk {
 
 impl Directory for File {
     fn sync(&self) -> io::Result<()> {
-        self.sync_all()
+        durable::sync_open_dir(self)
     }
 }
 
@@ -159,6 +159,6 @@ impl Written for File {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_all()
+        durable::sync_open(self)
     }
 }

@@ -17,6 +17,7 @@
 //! reactor. [`Spool::begin`] and the writing of small drafts make no system call but an occasional `statvfs`.
 
 pub mod durable;
+pub mod sabotage;
 
 mod clock;
 mod commit;

@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use tidegate_proto::Name;
+use tidegate_spool::sabotage::{self, Switch};
 
 use super::remote::{Fault, Remote, Taken};
 use super::visit::{Ended, Next, Visit};
@@ -40,6 +41,10 @@ impl<R: Remote> Visit<'_, R> {
                 }
                 let batch = self.receive(&mut names).await?;
                 if !batch.is_empty() {
+                    if sabotage::breaks(Switch::DeleteBeforeLedger) {
+                        let taken = batch.iter().map(|one| (one.name.clone(), one.body.digest.clone()));
+                        self.move_away(taken.collect(), &mut Vec::new()).await?;
+                    }
                     let site = self.site.name.clone();
                     let kept = self.disk(move |pipeline| pipeline.accept(&site, batch)).await?;
                     let new = kept.iter().filter(|kept| !kept.is_repeat());
@@ -54,6 +59,7 @@ impl<R: Remote> Visit<'_, R> {
     /// bytes after that is a new package.
     async fn delete(&mut self, kept: Vec<Kept>) -> Result<(), Fault> {
         let mut gone = Vec::with_capacity(kept.len());
+        let kept = kept.into_iter().map(|kept| (kept.name, kept.digest)).collect();
         let moved = self.move_away(kept, &mut gone).await;
         if !gone.is_empty() {
             let site = self.site.name.clone();
@@ -64,9 +70,13 @@ impl<R: Remote> Visit<'_, R> {
 
     /// Only our next command makes the node delete: after a body that differs from what was delivered there must be
     /// none. Its answer proves the deletion; that of a batch's last package shows in a later listing.
-    async fn move_away(&mut self, kept: Vec<Kept>, gone: &mut Vec<(Name, Digest)>) -> Result<(), Fault> {
+    async fn move_away(
+        &mut self,
+        kept: Vec<(Name, Digest)>,
+        gone: &mut Vec<(Name, Digest)>,
+    ) -> Result<(), Fault> {
         let mut last = None;
-        for Kept { name, digest, .. } in kept {
+        for (name, digest) in kept {
             if self.remote.is_over() {
                 return Ok(());
             }
