@@ -84,6 +84,11 @@ impl Central {
         self.directory.path().join("server.toml")
     }
 
+    /// The directory of its ledger.
+    pub fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
     /// Starts (or restarts) the daemon.
     pub fn run(&mut self) {
         self.run_with(&[]);

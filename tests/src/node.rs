@@ -94,7 +94,10 @@ impl Node {
     /// Every plain file below its storage root, relative, without what a running spool keeps for itself.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut found = files::below(&self.storage());
-        found.retain(|path| !path.starts_with("spool/seen") && path != Path::new("spool/lock"));
+        let own = |path: &PathBuf| {
+            ["spool/seen", "spool/losses", "spool/lock"].iter().any(|own| path.starts_with(own))
+        };
+        found.retain(|path| !own(path));
         found
     }
 

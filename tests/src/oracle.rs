@@ -189,12 +189,19 @@ impl Pipeline {
     /// Reads and removes what waits, as the data server does, and gives all it ever took. Files that are not waiting any
     /// more were processed long ago when a careless central delivers them again.
     pub fn consume(&self) -> Vec<Arrival> {
+        self.consume_new();
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The same, but gives only what it took now: a campaign of many small runs judges each by itself.
+    pub fn consume_new(&self) -> Vec<Arrival> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        for arrival in self.waiting() {
+        let new = self.waiting();
+        for arrival in &new {
             std::fs::remove_file(self.directory().join(&arrival.name)).expect("only the consumer removes");
-            taken.push(arrival);
         }
-        taken.clone()
+        taken.extend_from_slice(&new);
+        new
     }
 
     /// Whether a file of that name waits.
