@@ -99,6 +99,14 @@ impl Oracle {
         self.lock().get_mut(&digest(bytes)).expect("just offered").times = times;
     }
 
+    /// The only disk that held this file is gone: it may arrive, or not.
+    ///
+    /// # Panics
+    /// When it was never offered.
+    pub fn forgive(&self, bytes: &[u8]) {
+        self.lock().get_mut(&digest(bytes)).expect("offered before it is lost").acknowledged = false;
+    }
+
     /// Something happened after which nobody can tell this file, sent or kept again, from another with its bytes: it may
     /// arrive once more, or not.
     ///
