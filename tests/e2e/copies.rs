@@ -28,8 +28,14 @@ const SETTINGS: &str = "sync_retries = 1\nsync_backoff_max = \"200ms\"";
 const WEEK: i64 = 8 * 86_400;
 
 /// Where a pull dies, if it gets there.
-const DEATHS: [&str; 6] =
-    ["after-recv:2", "after-committed:1", "after-rename:2", "after-delivered:1", "after-mv:2", "after-released:1"];
+const DEATHS: [&str; 6] = [
+    "after-recv:2",
+    "after-committed:1",
+    "after-rename:2",
+    "after-delivered:1",
+    "after-mv:2",
+    "after-released:1",
+];
 
 #[derive(Debug, Clone)]
 struct File {
