@@ -95,7 +95,8 @@ impl Failure {
         let text = error.to_string();
         match error {
             LedgerError::Locked(_) => Self::Temporary(text),
-            LedgerError::Newer { .. } => Self::Setting(text),
+            // A restart mends neither.
+            LedgerError::Newer { .. } | LedgerError::Damaged(_) => Self::Setting(text),
             LedgerError::File { source, .. } => Self::io(text, source),
             LedgerError::Sql(_) => Self::Other(text),
         }

@@ -1,30 +1,37 @@
 //! The ledger: what has been received from which site, and how far it got on its way to the pipeline.
 //!
 //! Constraints, before the design:
-//! - One process writes a ledger (a lock of its own beside the file); `status` may read it at the same time.
+//! - One server writes a ledger (a lock of its own beside the file). Commands may read it at the same time, and
+//!   change the quarantine in short transactions.
 //! - What a transaction has recorded survives a power cut (`synchronous=FULL`).
 //! - One transaction a batch: [`Ledger::write`] runs all changes of a batch, or none.
 //! - It knows nothing of files: whoever records that a file is staged has made it durable before.
 //!
-//! A package goes `held → committed → delivered`; from a Tidegate node it starts at `committed`. Beside that,
-//! `on_site` says that the site may still show it. A row that is delivered and no longer on its site is history.
+//! A package goes `held → committed → delivered`; from a Tidegate node it starts at `committed`. One that cannot be
+//! delivered goes `committed → quarantined`, and an operator decides. Beside that, `on_site` says that the site may
+//! still show it. A row that is delivered and no longer on its site is history.
 
 mod batch;
+mod error;
 mod open;
+mod package;
 mod schema;
 mod site;
 
 pub(crate) use batch::{Batch, NewPackage};
+pub(crate) use error::LedgerError;
+pub(crate) use package::{Package, State, seconds};
 pub(crate) use site::{SiteNote, SiteRow};
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tidegate_proto::Name;
 
 use crate::body::Digest;
+use package::COLUMNS;
 
 /// Rows of history that are kept; beyond it the oldest are forgotten, and a repeat of one would count as new.
 const HISTORY_MAX: i64 = 1_000_000;
@@ -32,83 +39,8 @@ const HISTORY_MAX: i64 = 1_000_000;
 /// Rows of history forgotten at once: a turn never waits long for it.
 const FORGOTTEN_AT_ONCE: i64 = 1_000;
 
-/// Why the ledger cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LedgerError {
-    /// Another process has it.
-    #[error(
-        "another tidegate-server uses the ledger in {0}: it already pulls all its sites by itself; \
-         to pull by hand, stop it first (systemctl stop tidegate-server)"
-    )]
-    Locked(String),
-    /// Written by a later version.
-    #[error(
-        "the ledger has version {found}, this program knows {known}: install the version that wrote it, or a later one"
-    )]
-    Newer { found: usize, known: usize },
-    /// Its directory or lock file.
-    #[error("{what}: {source}")]
-    File { what: String, source: std::io::Error },
-    /// The database.
-    #[error("ledger: {0}")]
-    Sql(#[from] rusqlite::Error),
-}
-
-impl LedgerError {
-    /// Whether there is no room for it: waiting may help.
-    pub(crate) fn is_full(&self) -> bool {
-        matches!(self, Self::Sql(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
-    }
-}
-
-/// How far a package got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Durable here, and not yet known to be gone from its (stock) site.
-    Held,
-    /// On its way to its target name.
-    Committed,
-    /// Handed to the pipeline.
-    Delivered,
-}
-
-/// One row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Package {
-    pub(crate) id: i64,
-    pub(crate) site: String,
-    pub(crate) name: Name,
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
-    pub(crate) state: State,
-    pub(crate) staged: String,
-    pub(crate) target: Vec<u8>,
-}
-
 /// The few rows that are not history yet; the words of the index `package_open`.
-const OPEN_PACKAGES: &str = "SELECT id, site, name, digest, size, state, staged, target FROM package
-    WHERE site = ?1 AND (state <> 'delivered' OR on_site = 1)";
-
-impl Package {
-    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let name: Vec<u8> = row.get(2)?;
-        let state: String = row.get(5)?;
-        Ok(Self {
-            id: row.get(0)?,
-            site: row.get(1)?,
-            name: Name::parse_listed(&name).map_err(|_| rusqlite::Error::InvalidQuery)?,
-            digest: Digest::from(row.get::<_, [u8; 32]>(3)?),
-            size: row.get(4)?,
-            state: match state.as_str() {
-                "held" => State::Held,
-                "committed" => State::Committed,
-                _ => State::Delivered,
-            },
-            staged: row.get(6)?,
-            target: row.get(7)?,
-        })
-    }
-}
+const OPEN: &str = "(state IN ('held', 'committed') OR on_site = 1)";
 
 /// An open ledger.
 #[derive(Debug)]
@@ -137,7 +69,8 @@ impl Ledger {
         changes: impl FnOnce(&Batch<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, LedgerError> {
         let mut db = self.db();
-        let tx = db.transaction()?;
+        // Immediate: only at its beginning may a transaction wait for a command that writes beside the server.
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let value = changes(&Batch::new(&tx))?;
         tx.commit()?;
         Ok(value)
@@ -156,12 +89,15 @@ impl Ledger {
 
     /// A site's packages of one name that are not history yet, in arrival order.
     pub(crate) fn open_packages(&self, site: &str, name: &Name) -> Result<Vec<Package>, LedgerError> {
-        self.select(&format!("{OPEN_PACKAGES} AND name = ?2 ORDER BY id"), params![site, name.as_bytes()])
+        self.select(
+            &format!("site = ?1 AND {OPEN} AND name = ?2 ORDER BY id"),
+            params![site, name.as_bytes()],
+        )
     }
 
     /// A site's packages that were decided to go to the pipeline and have not got there, in arrival order.
     pub(crate) fn committed_packages(&self, site: &str) -> Result<Vec<Package>, LedgerError> {
-        self.select(&format!("{OPEN_PACKAGES} AND state = 'committed' ORDER BY id"), params![site])
+        self.select(&format!("site = ?1 AND {OPEN} AND state = 'committed' ORDER BY id"), params![site])
     }
 
     /// What a site no longer shows, it has deleted: its delivered packages become history, held ones are committed.
@@ -175,13 +111,17 @@ impl Ledger {
         let mut undelivered = Vec::new();
         {
             let db = self.db();
-            let mut query = db.prepare_cached(&format!("{OPEN_PACKAGES} ORDER BY id"))?;
+            let mut query = db.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM package WHERE site = ?1 AND {OPEN} ORDER BY id"
+            ))?;
             let mut rows = query.query_map(params![site], Package::of)?;
             // Row by row: after a long drain there are as many as packages were drained.
             while let Some(package) = rows.next().transpose()? {
                 if !shown(&package.name) {
                     gone.push(package.id);
-                    undelivered.extend(Some(package).filter(|package| package.state != State::Delivered));
+                    let waits = matches!(package.state, State::Held | State::Committed);
+                    let gone = Package { on_site: false, ..package };
+                    undelivered.extend(Some(gone).filter(|_| waits));
                 }
             }
         }
@@ -194,16 +134,13 @@ impl Ledger {
         Ok(undelivered)
     }
 
-    /// All sites' packages that still have a file in the staging directory, in arrival order.
+    /// All sites' packages that have a file in the staging directory and are not in quarantine, in arrival order.
     pub(crate) fn staged_packages(&self) -> Result<Vec<Package>, LedgerError> {
-        self.select(
-            "SELECT id, site, name, digest, size, state, staged, target FROM package
-             WHERE state <> 'delivered' ORDER BY id",
-            params![],
-        )
+        self.select(&format!("{OPEN} AND state IN ('held', 'committed') ORDER BY id"), params![])
     }
 
-    /// Whether the site's package of this name and content was delivered after `since`.
+    /// Whether the site's package of this name and content was delivered, or went to quarantine, after `since`.
+    /// Digests are compared here and not by SQL: a damaged one would otherwise be a silent "no".
     pub(crate) fn was_delivered(
         &self,
         site: &str,
@@ -211,16 +148,17 @@ impl Ledger {
         digest: &Digest,
         since: SystemTime,
     ) -> Result<bool, LedgerError> {
-        let db = self.db();
-        let mut query = db.prepare_cached(
-            "SELECT 1 FROM package WHERE name = ?1 AND site = ?2 AND digest = ?3 AND delivered >= ?4 LIMIT 1",
+        let versions = self.select(
+            "name = ?1 AND site = ?2 AND delivered >= ?3",
+            params![name.as_bytes(), site, seconds(since)],
         )?;
-        Ok(query.exists(params![name.as_bytes(), site, digest.as_bytes(), seconds(since)])?)
+        Ok(versions.iter().any(|package| package.digest == *digest))
     }
 
-    fn select(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<Package>, LedgerError> {
+    /// The packages for which the rest of an SQL query holds.
+    fn select(&self, rest: &str, params: impl rusqlite::Params) -> Result<Vec<Package>, LedgerError> {
         let db = self.db();
-        let mut query = db.prepare_cached(sql)?;
+        let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM package WHERE {rest}"))?;
         let rows = query.query_map(params, Package::of)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -239,12 +177,6 @@ impl Ledger {
         )?;
         Ok(())
     }
-}
-
-/// Seconds since 1970, as the ledger keeps times.
-pub(crate) fn seconds(time: SystemTime) -> i64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

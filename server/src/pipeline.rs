@@ -84,6 +84,9 @@ impl From<LedgerError> for Trouble {
         if error.is_full() {
             return Self::Full(format!("no room for the ledger: {error}"));
         }
+        if error.is_busy() {
+            return Self::Failed(format!("another process has had the ledger for too long: {error}"));
+        }
         Self::Ledger(error)
     }
 }
@@ -189,7 +192,7 @@ impl Pipeline {
         // From here on the files must outlive every error but a certain "not recorded".
         files.iter().for_each(|file| file.keep(true));
         self.ledger.write(changes).map_err(|error| {
-            files.iter().for_each(|file| file.keep(!error.is_full()));
+            files.iter().for_each(|file| file.keep(!error.is_full() && !error.is_busy()));
             error.into()
         })
     }

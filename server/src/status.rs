@@ -11,7 +11,9 @@ use crate::ledger::{Ledger, SiteRow, seconds};
 /// Prints it.
 pub(crate) fn print(config: &Config, json: bool) -> Result<(), Failure> {
     let mut rows = Ledger::read_sites(&config.incoming.state).map_err(|error| Failure::ledger(&error))?;
-    rows.retain(|row| row.open > 0 || config.sites.iter().any(|site| site.name == row.name));
+    rows.retain(|row| {
+        row.open + row.quarantined > 0 || config.sites.iter().any(|site| site.name == row.name)
+    });
     for site in &config.sites {
         if !rows.iter().any(|row| row.name == site.name) {
             rows.push(SiteRow::untried(&site.name));

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use rusqlite::{Transaction, params};
 use tidegate_proto::Name;
 
+use super::package::milliseconds;
 use super::{Package, State, seconds};
 use crate::body::Digest;
 
@@ -16,6 +17,7 @@ pub(crate) struct NewPackage<'a> {
     pub(crate) digest: &'a Digest,
     pub(crate) size: u64,
     pub(crate) staged: &'a str,
+    pub(crate) modified: SystemTime,
 }
 
 /// A transaction that is being put together.
@@ -31,21 +33,8 @@ impl<'a> Batch<'a> {
 
     /// Records a package as held.
     pub(crate) fn hold(&self, new: &NewPackage<'_>) -> rusqlite::Result<Package> {
-        self.tx
-            .prepare_cached(
-                "INSERT INTO package (site, name, digest, size, state, staged, target, received)
-                 VALUES (?1, ?2, ?3, ?4, 'held', ?5, ?2, ?6)",
-            )?
-            .execute(params![
-                new.site,
-                new.name.as_bytes(),
-                new.digest.as_bytes(),
-                new.size,
-                new.staged,
-                seconds(SystemTime::now()),
-            ])?;
-        Ok(Package {
-            id: self.tx.last_insert_rowid(),
+        let mut package = Package {
+            id: 0,
             site: new.site.to_owned(),
             name: new.name.clone(),
             digest: new.digest.clone(),
@@ -53,7 +42,29 @@ impl<'a> Batch<'a> {
             state: State::Held,
             staged: new.staged.to_owned(),
             target: new.name.as_bytes().to_vec(),
-        })
+            on_site: true,
+            reason: None,
+            modified: Some(milliseconds(new.modified)),
+            received: seconds(SystemTime::now()),
+            delivered: None,
+        };
+        self.tx
+            .prepare_cached(
+                "INSERT INTO package (site, name, digest, size, state, staged, target, received, modified, sum)
+                 VALUES (?1, ?2, ?3, ?4, 'held', ?5, ?2, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                package.site,
+                package.name.as_bytes(),
+                package.digest.as_bytes(),
+                package.size,
+                package.staged,
+                package.received,
+                package.modified,
+                package.sum(),
+            ])?;
+        package.id = self.tx.last_insert_rowid();
+        Ok(package)
     }
 
     /// Forgets a held package: a later version contains all of it.
@@ -74,9 +85,10 @@ impl<'a> Batch<'a> {
 
     /// Gives a committed package another target name: the first was taken.
     pub(crate) fn retarget(&self, package: &Package, target: &[u8]) -> rusqlite::Result<()> {
+        let sum = Package { target: target.to_vec(), ..package.clone() }.sum();
         self.tx
-            .prepare_cached("UPDATE package SET target = ?2 WHERE id = ?1 AND state = 'committed'")?
-            .execute(params![package.id, target])?;
+            .prepare_cached("UPDATE package SET target = ?2, sum = ?3 WHERE id = ?1 AND state = 'committed'")?
+            .execute(params![package.id, target, sum])?;
         Ok(())
     }
 
@@ -114,12 +126,13 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// The site is known to have deleted what was delivered under this name with this digest.
+    /// The site is known to have deleted what was delivered, or is in quarantine, under this name with this digest.
     pub(crate) fn version_gone(&self, site: &str, name: &Name, digest: &Digest) -> rusqlite::Result<()> {
         self.tx
             .prepare_cached(
                 "UPDATE package SET on_site = 0
-                 WHERE site = ?1 AND name = ?2 AND digest = ?3 AND state = 'delivered' AND on_site = 1",
+                 WHERE site = ?1 AND name = ?2 AND digest = ?3 AND state IN ('delivered', 'quarantined')
+                     AND on_site = 1",
             )?
             .execute(params![site, name.as_bytes(), digest.as_bytes()])?;
         Ok(())

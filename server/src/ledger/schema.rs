@@ -4,11 +4,15 @@
 //! writer knew something that this one would break.
 
 use rusqlite::Connection;
+use rusqlite::functions::FunctionFlags;
 
 use super::LedgerError;
+use super::package::row_sum;
 
 /// One entry a version, never edited once released.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[FIRST, QUARANTINE];
+
+const FIRST: &str = "
     -- One row for every version of a file that a site ever showed us.
     CREATE TABLE package (
         id        INTEGER PRIMARY KEY AUTOINCREMENT,   -- arrival order
@@ -48,13 +52,66 @@ const STEPS: &[&str] = &["
     -- Facts about the ledger itself: 'id' ties it to its staging directory.
     CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     INSERT INTO fact VALUES ('id', lower(hex(randomblob(16))));
-"];
+";
+
+/// Quarantine, row sums and losses. A `CHECK` cannot be altered, so the table is made anew; ids are never given
+/// twice, hence the line about `sqlite_sequence`.
+const QUARANTINE: &str = "
+    DROP INDEX package_open;
+    DROP INDEX package_name;
+    ALTER TABLE package RENAME TO package_1;
+    -- One row for every version of a file that a site ever showed us.
+    CREATE TABLE package (
+        id        INTEGER PRIMARY KEY AUTOINCREMENT,   -- arrival order
+        site      TEXT    NOT NULL,
+        name      BLOB    NOT NULL,                    -- as listed by the site
+        digest    BLOB    NOT NULL,                    -- SHA-256 of the content
+        size      INTEGER NOT NULL,
+        state     TEXT    NOT NULL CHECK (state IN ('held', 'committed', 'delivered', 'quarantined')),
+        on_site   INTEGER NOT NULL DEFAULT 1 CHECK (on_site IN (0, 1)), -- 0: the site is known to have deleted it
+        staged    TEXT    NOT NULL,                    -- its file in the staging directory, until delivered
+        target    BLOB    NOT NULL,                    -- its name in incomingdir, from 'committed' on
+        received  INTEGER NOT NULL,                    -- seconds since 1970
+        delivered INTEGER,                             -- the same; also the moment of quarantine
+        reason    TEXT,                                -- why it is in quarantine
+        modified  INTEGER,                             -- its modification time, milliseconds since 1970
+        sum       INTEGER NOT NULL                     -- over site, name, digest, size, staged, target
+    );
+    INSERT INTO package (id, site, name, digest, size, state, on_site, staged, target, received, delivered, sum)
+        SELECT id, site, name, digest, size, state, on_site <> 0, staged, target, received, delivered,
+               row_sum(site, name, digest, size, staged, target)
+        FROM package_1 ORDER BY id;
+    DELETE FROM sqlite_sequence WHERE name = 'package';
+    INSERT INTO sqlite_sequence (name, seq) SELECT 'package', seq FROM sqlite_sequence WHERE name = 'package_1';
+    DROP TABLE package_1;
+    -- The few rows that still need something done by themselves.
+    CREATE INDEX package_open ON package (site, name) WHERE state IN ('held', 'committed') OR on_site = 1;
+    -- Those that need an operator.
+    CREATE INDEX package_quarantined ON package (site, id) WHERE state = 'quarantined';
+    -- Where is file X; was it delivered before.
+    CREATE INDEX package_name ON package (name, site);
+
+    -- What was lost here, and what an operator threw away.
+    CREATE TABLE loss (
+        id       INTEGER PRIMARY KEY AUTOINCREMENT,
+        site     TEXT    NOT NULL,
+        class    TEXT    NOT NULL,
+        reason   TEXT    NOT NULL,
+        packages INTEGER NOT NULL,
+        bytes    INTEGER NOT NULL,
+        first    INTEGER NOT NULL,                     -- seconds since 1970
+        last     INTEGER NOT NULL
+    );
+";
 
 /// Creates or updates the tables.
 pub(super) fn bring_up_to_date(db: &mut Connection) -> Result<(), LedgerError> {
     let version: usize = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version > STEPS.len() {
         return Err(LedgerError::Newer { found: version, known: STEPS.len() });
+    }
+    if version < STEPS.len() {
+        add_row_sum(db)?;
     }
     for (done, step) in STEPS.iter().enumerate().skip(version) {
         let tx = db.transaction()?;
@@ -63,4 +120,20 @@ pub(super) fn bring_up_to_date(db: &mut Connection) -> Result<(), LedgerError> {
         tx.commit()?;
     }
     Ok(())
+}
+
+/// Lets SQL make the sum of a row.
+fn add_row_sum(db: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    db.create_scalar_function("row_sum", 6, flags, |values| {
+        let bytes = |at| Ok::<_, rusqlite::Error>(values.get_raw(at).as_bytes()?);
+        Ok(row_sum(bytes(0)?, bytes(1)?, bytes(2)?, values.get(3)?, bytes(4)?, bytes(5)?))
+    })
+}
+
+/// The tables of the first version, for the tests.
+#[cfg(test)]
+pub(super) fn first_version(db: &Connection) {
+    db.execute_batch(FIRST).expect("the first step needs nothing");
+    db.pragma_update(None, "user_version", 1).expect("a version can be set");
 }

@@ -39,6 +39,8 @@ pub(crate) struct SiteRow {
     pub(crate) held_back: u64,
     /// Packages that are not delivered yet, or whose deletion at the site is not proven yet.
     pub(crate) open: u64,
+    /// Packages that could not be delivered and wait for an operator.
+    pub(crate) quarantined: u64,
     pub(crate) last_error: Option<String>,
     pub(crate) last_error_at: Option<i64>,
 }
@@ -66,6 +68,7 @@ impl SiteRow {
             last_error: row.get(11)?,
             last_error_at: row.get(12)?,
             open: row.get(13)?,
+            quarantined: row.get(14)?,
         })
     }
 }
@@ -105,7 +108,9 @@ impl Ledger {
             "SELECT name, kind, state, since, last_contact, last_package, last_package_at, packages, bytes,
                     repeats, held_back, error, error_at,
                     (SELECT count(*) FROM package
-                      WHERE package.site = site.name AND (package.state <> 'delivered' OR on_site = 1))
+                      WHERE package.site = site.name AND (package.state IN ('held', 'committed') OR on_site = 1)),
+                    (SELECT count(*) FROM package
+                      WHERE package.site = site.name AND package.state = 'quarantined')
              FROM site ORDER BY name",
         )?;
         let rows = query.query_map([], SiteRow::of)?;

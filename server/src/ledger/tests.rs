@@ -16,13 +16,14 @@ fn digest(byte: u8) -> Digest {
 fn hold(ledger: &Ledger, site: &str, text: &str, byte: u8) -> Package {
     let (name, digest) = (name(text), digest(byte));
     let staged = format!("{site}-{text}-{byte}");
-    let new = NewPackage { site, name: &name, digest: &digest, size: 5, staged: &staged };
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_millis(1_600_000_000_123);
+    let new = NewPackage { site, name: &name, digest: &digest, size: 5, staged: &staged, modified };
     ledger.write(|batch| batch.hold(&new)).unwrap()
 }
 
 /// All open packages of the site `a`.
 fn open(ledger: &Ledger) -> Vec<Package> {
-    ledger.select(&format!("{OPEN_PACKAGES} ORDER BY id"), ["a"]).unwrap()
+    ledger.select(&format!("site = ?1 AND {OPEN} ORDER BY id"), ["a"]).unwrap()
 }
 
 fn note(state: &'static str, error: Option<&str>) -> SiteNote {
@@ -173,8 +174,147 @@ fn a_listing_settles_what_it_does_not_show() {
     let first = hold(&ledger, "a", "gone.1.data", 2);
     let second = hold(&ledger, "a", "gone.1.data", 3);
     let settled = ledger.settle("a", |name| *name == shown.name).unwrap();
-    assert_eq!(settled, [first, second], "every version, in order");
+    let gone = |package| Package { on_site: false, ..package };
+    assert_eq!(settled, [gone(first), gone(second)], "every version, in order");
     let states: Vec<_> = ledger.staged_packages().unwrap().into_iter().map(|package| package.state).collect();
     assert_eq!(states, [State::Held, State::Committed, State::Committed]);
     assert_eq!(ledger.committed_packages("a").unwrap().len(), 2);
+}
+
+/// What the first version of the ledger held: a row in every state, and more ids given than there are rows.
+fn ledger_of_the_first_version(directory: &std::path::Path) {
+    let db = Connection::open(directory.join("ledger.sqlite")).unwrap();
+    schema::first_version(&db);
+    let states = [("held", 1), ("committed", 1), ("committed", 0), ("delivered", 1), ("delivered", 0)];
+    for (n, (state, on_site)) in states.into_iter().enumerate() {
+        db.execute(
+            "INSERT INTO package (site, name, digest, size, state, on_site, staged, target, received, delivered)
+             VALUES ('a', ?1, ?2, 5, ?3, ?4, ?5, ?6, 1600000000, ?7)",
+            params![
+                format!("web01.170000000{n}.data").as_bytes(),
+                [7_u8; 32],
+                state,
+                on_site,
+                format!("{n}.staged"),
+                format!("web01.170000000{n}0042.data").as_bytes(),
+                (state == "delivered").then(|| seconds(SystemTime::now())),
+            ],
+        )
+        .unwrap();
+    }
+    db.execute("UPDATE sqlite_sequence SET seq = 41 WHERE name = 'package'", []).unwrap();
+    db.execute("UPDATE fact SET value = 'the old id' WHERE name = 'id'", []).unwrap();
+}
+
+#[test]
+fn a_ledger_of_the_first_version_is_brought_up_to_date_with_rows_in_every_state() {
+    let directory = tempfile::tempdir().unwrap();
+    ledger_of_the_first_version(directory.path());
+    for _ in 0..2 {
+        let ledger = Ledger::open(directory.path()).unwrap();
+        assert_eq!(ledger.id().unwrap(), "the old id");
+        let rows = ledger.select("true ORDER BY id", []).unwrap();
+        let seen: Vec<_> = rows.iter().map(|row| (row.id, row.state, row.on_site)).collect();
+        assert_eq!(
+            seen,
+            [
+                (1, State::Held, true),
+                (2, State::Committed, true),
+                (3, State::Committed, false),
+                (4, State::Delivered, true),
+                (5, State::Delivered, false)
+            ]
+        );
+        assert_eq!(
+            (rows[1].name.as_bytes(), rows[1].target.as_slice(), rows[1].staged.as_str()),
+            (&b"web01.1700000001.data"[..], &b"web01.17000000010042.data"[..], "1.staged")
+        );
+        assert_eq!((rows[1].received, rows[1].modified, &rows[1].reason), (1_600_000_000, None, &None));
+        assert_eq!(ledger.staged_packages().unwrap().len(), 3);
+        assert!(
+            ledger
+                .was_delivered("a", &rows[4].name, &digest(7), SystemTime::now() - Duration::from_secs(9))
+                .unwrap()
+        );
+    }
+    let ledger = Ledger::open(directory.path()).unwrap();
+    assert_eq!(hold(&ledger, "a", "new.1.data", 1).id, 42, "no id is given twice");
+}
+
+#[test]
+fn an_empty_ledger_of_the_first_version_keeps_its_next_id_too() {
+    let directory = tempfile::tempdir().unwrap();
+    ledger_of_the_first_version(directory.path());
+    let db = Connection::open(directory.path().join("ledger.sqlite")).unwrap();
+    db.execute("DELETE FROM package", []).unwrap();
+    drop(db);
+    let ledger = Ledger::open(directory.path()).unwrap();
+    assert_eq!(hold(&ledger, "a", "new.1.data", 1).id, 42);
+}
+
+/// Changes a ledger behind its back.
+fn tamper(directory: &std::path::Path, sql: &str) {
+    let db = Connection::open(directory.join("ledger.sqlite")).unwrap();
+    assert_eq!(db.execute(sql, []).unwrap(), 1, "{sql}");
+}
+
+#[test]
+fn every_value_that_matters_is_in_the_sum_of_its_row() {
+    for change in [
+        "site = 'b'",
+        "name = CAST('web02.1.data' AS BLOB)",
+        "digest = zeroblob(32)",
+        "digest = zeroblob(31)",
+        "size = 6",
+        "size = -1",
+        "staged = 'other'",
+        "target = CAST('web02.1.data' AS BLOB)",
+        "sum = sum + 1",
+        "received = 'yesterday'",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(directory.path()).unwrap();
+        let package = hold(&ledger, "a", "web01.1.data", 1);
+        ledger.write(|batch| batch.commit(&package)).unwrap();
+        ledger.write(|batch| batch.retarget(&package, b"web01.10042.data")).unwrap();
+        ledger.staged_packages().expect("a retarget makes a new sum");
+        tamper(directory.path(), &format!("UPDATE package SET {change}"));
+        let error = ledger.staged_packages().expect_err(change);
+        assert!(matches!(error, LedgerError::Damaged(_)), "{change}: {error}");
+    }
+}
+
+#[test]
+fn a_damaged_digest_is_no_silent_no_to_the_question_for_a_repeat() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let package = hold(&ledger, "a", "web01.1700000000.data", 1);
+    ledger.write(|batch| batch.commit(&package).and_then(|()| batch.deliver(&package))).unwrap();
+    ledger.settle("a", |_| false).unwrap();
+    tamper(directory.path(), "UPDATE package SET digest = zeroblob(32)");
+    let error = ledger
+        .was_delivered("a", &package.name, &package.digest, SystemTime::UNIX_EPOCH)
+        .expect_err("a damaged row was believed");
+    assert!(matches!(error, LedgerError::Damaged(_)), "{error}");
+}
+
+#[test]
+fn the_frequent_questions_are_answered_by_indexes() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let plan = |rest: &str| -> String {
+        let db = ledger.db();
+        let mut query =
+            db.prepare(&format!("EXPLAIN QUERY PLAN SELECT {COLUMNS} FROM package WHERE {rest}")).unwrap();
+        let lines = query.query_map([], |row| row.get::<_, String>(3)).unwrap();
+        lines.map(Result::unwrap).collect::<Vec<_>>().join("; ")
+    };
+    for (rest, index) in [
+        (format!("site = 'a' AND {OPEN} AND name = x'00' ORDER BY id"), "(name=? AND site=?)"),
+        (format!("site = 'a' AND {OPEN} AND state = 'committed' ORDER BY id"), "package_open (site=?)"),
+        (format!("{OPEN} AND state IN ('held', 'committed') ORDER BY id"), "USING INDEX package_open"),
+        ("name = x'00' AND site = 'a' AND delivered >= 5".to_owned(), "package_name (name=? AND site=?)"),
+    ] {
+        assert!(plan(&rest).contains(index), "{rest}: {}", plan(&rest));
+    }
 }

@@ -53,10 +53,11 @@ struct Admitted {
     name: Name,
     digest: Digest,
     size: u64,
+    modified: SystemTime,
     what: What,
     /// The versions of the name that are held already and stay, in order.
     held: Vec<Package>,
-    /// Delivered versions with other bytes: a site holds one file a name, so it has them no more.
+    /// Delivered (or quarantined) versions with other bytes: a site holds one file a name, so it has them no more.
     replaced: Vec<Package>,
 }
 
@@ -151,8 +152,9 @@ impl Pipeline {
             }
         };
         let mut replaced = others;
-        replaced.retain(|package| package.state == State::Delivered && package.digest != digest);
-        Ok(Admitted { name, digest, size, what, held, replaced })
+        let done = |package: &Package| matches!(package.state, State::Delivered | State::Quarantined);
+        replaced.retain(|package| done(package) && package.digest != digest);
+        Ok(Admitted { name, digest, size, modified, what, held, replaced })
     }
 
     fn is_repeat(&self, site: &str, name: &Name, digest: &Digest, now: SystemTime) -> Result<bool, Trouble> {
@@ -178,13 +180,14 @@ impl Admitted {
             What::Known(_) => batch.repeated(site)?,
             What::Same => {}
             What::New { file, continues } => {
-                let Self { name, digest, size, .. } = self;
+                let Self { name, digest, size, modified, .. } = self;
                 versions.push(batch.hold(&NewPackage {
                     site,
                     name,
                     digest,
                     size: *size,
                     staged: file.name(),
+                    modified: *modified,
                 })?);
                 continues.iter().try_for_each(|package| batch.forget(package))?;
             }

@@ -32,6 +32,7 @@ struct Version {
     size: u64,
     file: StagedFile,
     continues: Option<Package>,
+    modified: SystemTime,
 }
 
 impl Pipeline {
@@ -54,8 +55,15 @@ impl Pipeline {
             for (kept, whole, version, held) in &moved {
                 let mut held = held.clone();
                 if let Some(version) = version {
-                    let Version { digest, size, file, continues } = version;
-                    let new = NewPackage { site, name: &kept.name, digest, size: *size, staged: file.name() };
+                    let Version { digest, size, file, continues, modified } = version;
+                    let new = NewPackage {
+                        site,
+                        name: &kept.name,
+                        digest,
+                        size: *size,
+                        staged: file.name(),
+                        modified: *modified,
+                    };
                     held.push(batch.hold(&new)?);
                     continues.iter().try_for_each(|package| batch.forget(package))?;
                     held.retain(|package| continues.as_ref() != Some(package));
@@ -88,6 +96,6 @@ impl Pipeline {
             return Ok(None);
         }
         let continues = if begins_with(&file.path(), &kept.path)? { kept.package.clone() } else { None };
-        Ok(Some(Version { digest, size, file, continues }))
+        Ok(Some(Version { digest, size, file, continues, modified }))
     }
 }
