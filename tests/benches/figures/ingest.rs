@@ -46,6 +46,11 @@ fn report(work: &str, who: &str, files: usize, runs: usize, mut run: impl FnMut(
     let rate =
         median(results.iter().map(|(outcome, _)| files as f64 / outcome.elapsed.as_secs_f64()).collect());
     let cpu = median(results.iter().map(|(_, cpu)| cpu * 1000.0 / files as f64).collect());
-    let p99 = median(results.iter().map(|(outcome, _)| outcome.p99.as_secs_f64() * 1000.0).collect());
+    let p99 = median(
+        results
+            .iter()
+            .map(|(outcome, _)| load::quantile(&outcome.waits, 0.99).as_secs_f64() * 1000.0)
+            .collect(),
+    );
     row(work, who, format_args!("{rate:.0} | {cpu:.2} | {p99:.0}"));
 }

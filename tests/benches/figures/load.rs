@@ -14,8 +14,19 @@ use crate::corpus::Corpus;
 /// What a load came to.
 pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
-    /// Slowest `SEND`, from connect to the final reply, of 99 in 100.
-    pub(crate) p99: Duration,
+    /// Of each `SEND`, from connect to the final reply; the shortest first.
+    pub(crate) waits: Vec<Duration>,
+}
+
+/// What `share` of the sorted waits do not exceed.
+pub(crate) fn quantile(waits: &[Duration], share: f64) -> Duration {
+    waits[((waits.len() as f64 * share) as usize).min(waits.len() - 1)]
+}
+
+/// Median, 99 in 100 and longest of sorted waits, in milliseconds.
+pub(crate) fn spread(waits: &[Duration]) -> String {
+    let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| quantile(waits, share).as_secs_f64() * 1000.0);
+    format!("{p50:.1} / {p99:.1} / {max:.1}")
 }
 
 /// Sends `files` files of `size` bytes from `senders` threads; every one must be acknowledged.
@@ -48,7 +59,7 @@ pub(crate) fn send(
     });
     let elapsed = start.elapsed();
     waits.sort();
-    Outcome { elapsed, p99: waits[(waits.len() * 99 / 100).min(waits.len() - 1)] }
+    Outcome { elapsed, waits }
 }
 
 /// One file, one connection.

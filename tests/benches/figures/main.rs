@@ -1,6 +1,6 @@
 //! The figures: what the node and the server reach on this machine, beside the stock server and rsync in one run.
 //!
-//! `cargo build --release && cargo bench -p tidegate-tests --bench figures [-- ingest drain idle]`
+//! `cargo build --release && cargo bench -p tidegate-tests --bench figures [-- ingest durable drain idle]`
 //!
 //! Environment: `TIDEGATE_BENCH_RUNS` (3; the median counts), `TIDEGATE_BENCH_FILES` (10,000 for a drain, half as many
 //! for an ingest), `TIDEGATE_STOCK_SERVER` (a real stock server to measure beside; without it its rows are missing).
@@ -10,12 +10,14 @@
 
 mod corpus;
 mod drain;
+mod durable;
 mod idle;
 mod ingest;
 mod load;
 mod site;
 
 use std::fmt::Display;
+use std::path::Path;
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -27,11 +29,17 @@ struct Scale {
 fn main() {
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    if let [durable::NEIGHBOUR, home] = wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return durable::be_a_neighbour(Path::new(home));
+    }
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wish| wish == name);
     let scale =
         Scale { runs: number("TIDEGATE_BENCH_RUNS", 3), files: number("TIDEGATE_BENCH_FILES", 10_000) };
     if wants("ingest") {
         ingest::run(scale);
+    }
+    if wants("durable") {
+        durable::run(scale);
     }
     if wants("drain") {
         drain::run(scale);
