@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::clock::{Millis, system_time};
 use crate::draft::Draft;
+use crate::entry::Entry;
 use crate::error::CommitError;
 use crate::id::{COUNTER_BITS, Id};
 use crate::index::Package;
@@ -157,12 +158,12 @@ impl Store {
         let mut state = lock(&self.state);
         let mut enter = |Pending { draft, package, result }: Pending| {
             result?;
-            let name = Arc::clone(&package.listed_name);
             if let Some(scope) = draft.scope() {
-                state.oldest.arrived(scope, package.id, &name);
+                state.oldest.arrived(scope, package.id, &package.listed_name);
             }
             draft.keep();
-            state.index.insert(package.id, package.digest, package.size, now, name);
+            let entry = Entry::new(package.digest, package.size, now, &package.listed_name);
+            state.index.insert(package.id, entry);
             Ok(Stored::New { package })
         };
         pending.into_iter().map(&mut enter).collect()

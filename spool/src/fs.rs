@@ -20,8 +20,14 @@ pub(crate) trait Fs: Send + Sync {
     /// Makes one directory.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     fn is_dir(&self, path: &Path) -> bool;
-    /// Everything in a directory, in any order.
-    fn list(&self, directory: &Path) -> io::Result<Vec<Found>>;
+    /// Gives everything in a directory, in any order.
+    fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(Found)) -> io::Result<()>;
+    /// Everything in a directory that cannot hold much, in any order.
+    fn list(&self, directory: &Path) -> io::Result<Vec<Found>> {
+        let mut found = Vec::new();
+        self.visit(directory, &mut |entry| found.push(entry))?;
+        Ok(found)
+    }
     /// Creates a file that must not exist yet.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Written>>;
     /// Opens a file for reading.
@@ -31,6 +37,8 @@ pub(crate) trait Fs: Send + Sync {
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     fn sync_file(&self, path: &Path) -> io::Result<()>;
+    /// Makes all files durable that lie on the file system of this directory.
+    fn sync_everything(&self, directory: &Path) -> io::Result<()>;
     /// Opens a directory, to fsync it again and again.
     fn open_dir(&self, path: &Path) -> io::Result<Box<dyn Directory>>;
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -95,18 +103,18 @@ impl Fs for Disk {
         path.is_dir()
     }
 
-    fn list(&self, directory: &Path) -> io::Result<Vec<Found>> {
-        let found = |entry: io::Result<fs::DirEntry>| {
+    fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(Found)) -> io::Result<()> {
+        for entry in fs::read_dir(directory)? {
             let entry = entry?;
             let metadata = entry.metadata()?;
-            Ok(Found {
+            visitor(Found {
                 name: entry.file_name(),
                 is_file: metadata.is_file(),
                 size: metadata.len(),
                 modified: millis(metadata.modified()?),
-            })
-        };
-        fs::read_dir(directory)?.map(found).collect()
+            });
+        }
+        Ok(())
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Written>> {
@@ -127,6 +135,10 @@ impl Fs for Disk {
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
         durable::sync_file(path)
+    }
+
+    fn sync_everything(&self, directory: &Path) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(directory)?)?)
     }
 
     fn open_dir(&self, path: &Path) -> io::Result<Box<dyn Directory>> {

@@ -1,15 +1,16 @@
 //! What is in `ready/`, in memory: by listed name.
 //!
-//! A backlog may be a million packages, so an entry is small: at most 128 bytes over its name, and 64 more when that
+//! A backlog may be a million packages, so each costs little: at most 96 bytes over its name, and 64 more when that
 //! name is a made one. The order of arrival is kept in each entry and sorted out when a listing asks for it, instead
 //! of in a second structure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::clock::{Millis, system_time};
 use crate::copies::{Copies, Group};
+use crate::entry::{Entry, Order};
 use crate::id::{COUNTER_BITS, Id};
 use crate::names;
 use crate::seen::{self, Key};
@@ -29,21 +30,11 @@ pub struct Package {
     pub listed_name: Arc<[u8]>,
 }
 
-/// Place in the order of arrival: position in `Index::runs`, then counter. Half the size of an [`Id`].
-type Order = u64;
-
-struct Entry {
-    order: Order,
-    digest: u64,
-    size: u64,
-    arrival: Millis,
-}
-
 #[derive(Default)]
 pub(crate) struct Index {
     /// Runs that packages have, in order.
     runs: Vec<u64>,
-    entries: HashMap<Arc<[u8]>, Entry>,
+    entries: HashSet<Entry>,
     copies: Copies,
     leased: HashSet<Id>,
     bytes: u64,
@@ -53,46 +44,49 @@ pub(crate) struct Index {
 
 impl Index {
     /// Adds a package; its name must be free, and its run not older than that of any added before.
-    pub(crate) fn insert(&mut self, id: Id, digest: u64, size: u64, arrival: Millis, name: Arc<[u8]>) {
+    pub(crate) fn insert(&mut self, id: Id, mut entry: Entry) {
         if self.runs.last() != Some(&id.run) {
             self.runs.push(id.run);
         }
         let order = (self.runs.len() as u64 - 1) << COUNTER_BITS | id.counter;
         if self.entries.is_empty() {
-            self.oldest = Some((order, arrival));
+            self.oldest = Some((order, entry.arrival()));
         }
-        self.bytes += size;
-        if let Some((sent, step)) = names::made_from(&name, digest) {
-            self.copies.insert(seen::key(&sent, digest, size), step, arrival);
+        self.bytes += entry.size();
+        if let Some((sent, step)) = names::made_from(entry.listed_name(), entry.digest()) {
+            let key = seen::key(&sent, entry.digest(), entry.size());
+            self.copies.insert(key, step, entry.arrival());
         }
-        let before = self.entries.insert(name, Entry { order, digest, size, arrival });
-        debug_assert!(before.is_none(), "a listed name is given to one package");
+        entry.place(order);
+        let new = self.entries.insert(entry);
+        debug_assert!(new, "a listed name is given to one package");
     }
 
     pub(crate) fn get(&self, name: &[u8]) -> Option<Package> {
-        let (name, entry) = self.entries.get_key_value(name)?;
+        let entry = self.entries.get(name)?;
         Some(Package {
             id: self.id(entry),
-            digest: entry.digest,
-            size: entry.size,
-            arrival: system_time(entry.arrival),
-            listed_name: Arc::clone(name),
+            digest: entry.digest(),
+            size: entry.size(),
+            arrival: system_time(entry.arrival()),
+            listed_name: entry.listed_name().into(),
         })
     }
 
     fn id(&self, entry: &Entry) -> Id {
-        let run = self.runs[(entry.order >> COUNTER_BITS) as usize];
-        Id { run, counter: entry.order & ((1 << COUNTER_BITS) - 1) }
+        let run = self.runs[(entry.order() >> COUNTER_BITS) as usize];
+        Id { run, counter: entry.order() & ((1 << COUNTER_BITS) - 1) }
     }
 
     pub(crate) fn holds(&self, name: &[u8]) -> bool {
-        self.entries.contains_key(name)
+        self.entries.contains(name)
     }
 
     /// Arrival of the package listed as `name`, if it was sent so and is the same.
     pub(crate) fn original(&self, name: &[u8], digest: u64, size: u64) -> Option<Millis> {
-        let entry = self.entries.get(name).filter(|entry| (entry.digest, entry.size) == (digest, size))?;
-        names::made_from(name, digest).is_none().then_some(entry.arrival)
+        let entry =
+            self.entries.get(name).filter(|entry| (entry.digest(), entry.size()) == (digest, size))?;
+        names::made_from(name, digest).is_none().then(|| entry.arrival())
     }
 
     /// The packages with made names that were sent with this name and these bytes.
@@ -121,12 +115,12 @@ impl Index {
         if self.get(&package.listed_name).is_none_or(|there| there.id != package.id) {
             return false;
         }
-        if let Some(entry) = self.entries.remove(&package.listed_name) {
-            self.bytes -= entry.size;
-            if let Some((sent, _)) = names::made_from(&package.listed_name, entry.digest) {
-                self.copies.remove(seen::key(&sent, entry.digest, entry.size));
+        if let Some(entry) = self.entries.take(&*package.listed_name) {
+            self.bytes -= entry.size();
+            if let Some((sent, _)) = names::made_from(entry.listed_name(), entry.digest()) {
+                self.copies.remove(seen::key(&sent, entry.digest(), entry.size()));
             }
-            if self.oldest.is_some_and(|(order, _)| order == entry.order) {
+            if self.oldest.is_some_and(|(order, _)| order == entry.order()) {
                 self.oldest = None;
             }
         }
@@ -144,19 +138,24 @@ impl Index {
     /// Arrival of the oldest package. Looks through all of them when the oldest known one is gone.
     pub(crate) fn oldest(&mut self) -> Option<Millis> {
         if self.oldest.is_none() {
-            self.oldest = self.entries.values().map(|entry| (entry.order, entry.arrival)).min();
+            self.oldest = self.entries.iter().map(|entry| (entry.order(), entry.arrival())).min();
         }
         self.oldest.map(|(_, arrival)| arrival)
     }
 
-    /// Number, digest, size and listed name of all, unsorted.
-    pub(crate) fn packages(&self) -> impl Iterator<Item = (Id, u64, u64, &Arc<[u8]>)> {
-        self.entries.iter().map(|(name, entry)| (self.id(entry), entry.digest, entry.size, name))
+    /// All packages with their numbers, unsorted.
+    pub(crate) fn packages(&self) -> impl Iterator<Item = (Id, &Entry)> {
+        self.entries.iter().map(|entry| (self.id(entry), entry))
     }
 
-    /// All names, each with its place in the order of arrival, unsorted.
-    pub(crate) fn names(&self) -> Vec<(u64, Arc<[u8]>)> {
-        self.entries.iter().map(|(name, entry)| (entry.order, Arc::clone(name))).collect()
+    /// All entries, unsorted.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        self.entries.iter().cloned().collect()
+    }
+
+    /// Makes room for that many packages at once: a table that grows is in memory twice.
+    pub(crate) fn reserve(&mut self, packages: usize) {
+        self.entries.reserve(packages);
     }
 }
 
@@ -165,7 +164,7 @@ mod tests {
     use super::*;
 
     fn insert(index: &mut Index, run: u64, counter: u64, name: &[u8]) {
-        index.insert(Id { run, counter }, 1, 10, run * 100 + counter, name.into());
+        index.insert(Id { run, counter }, Entry::new(1, 10, run * 100 + counter, name));
     }
 
     fn remove(index: &mut Index, name: &[u8]) {
@@ -174,12 +173,12 @@ mod tests {
         assert!(!index.remove(&package));
     }
 
-    /// A slot is key, entry and one control byte; a table is at least 7/16 full just after it has grown. The
-    /// name's own allocation carries two reference counts.
+    /// A slot is an entry and one control byte; a table is at least 7/16 full just after it has grown. The entry's
+    /// own allocation carries four numbers and two reference counts.
     #[test]
-    fn a_package_costs_at_most_128_bytes_over_its_name() {
-        let slot = size_of::<(Arc<[u8]>, Entry)>() + 1;
-        assert!(slot * 16 / 7 + 2 * size_of::<usize>() <= 128);
+    fn a_package_costs_at_most_96_bytes_over_its_name() {
+        let slot = size_of::<Entry>() + 1;
+        assert!(slot * 16 / 7 + 4 * size_of::<u64>() + 2 * size_of::<usize>() <= 96);
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod copies;
 mod corrupt;
 mod dead_letters;
 mod draft;
+mod entry;
 mod error;
 mod fs;
 mod id;

@@ -1,26 +1,27 @@
 //! The names of all packages at one moment, as a stream.
 
 use std::io;
-use std::sync::Arc;
+
+use crate::entry::Entry;
 
 /// The listed names in arrival order, joined by line ends: read it as a stream of [`Listing::total_bytes`] bytes.
 ///
 /// It shows one moment: packages that come or go while it is read change nothing in it. The names are shared with
 /// the spool, not copied.
 pub struct Listing {
-    names: Vec<Arc<[u8]>>,
+    entries: Vec<Entry>,
     total_bytes: u64,
     /// The name to give next, and how much of it (its line end included) was given.
     next: (usize, usize),
 }
 
 impl Listing {
-    pub(crate) fn new(mut ordered: Vec<(u64, Arc<[u8]>)>) -> Self {
-        ordered.sort_unstable_by_key(|(order, _)| *order);
-        let names: Vec<_> = ordered.into_iter().map(|(_, name)| name).collect();
-        let line_ends = names.len().saturating_sub(1) as u64;
-        let total_bytes = names.iter().map(|name| name.len() as u64).sum::<u64>() + line_ends;
-        Self { names, total_bytes, next: (0, 0) }
+    pub(crate) fn new(mut entries: Vec<Entry>) -> Self {
+        entries.sort_unstable_by_key(Entry::order);
+        let line_ends = entries.len().saturating_sub(1) as u64;
+        let total_bytes =
+            entries.iter().map(|entry| entry.listed_name().len() as u64).sum::<u64>() + line_ends;
+        Self { entries, total_bytes, next: (0, 0) }
     }
 
     /// Bytes the stream gives in all.
@@ -30,16 +31,16 @@ impl Listing {
 
     /// The names themselves, in arrival order.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.names.iter().map(|name| &**name)
+        self.entries.iter().map(Entry::listed_name)
     }
 }
 
 impl io::Read for Listing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut given = 0;
-        while given < buffer.len() && self.next.0 < self.names.len() {
+        while given < buffer.len() && self.next.0 < self.entries.len() {
             let (position, offset) = self.next;
-            let name = &self.names[position];
+            let name = self.entries[position].listed_name();
             let free = &mut buffer[given..];
             if let Some(rest) = name.get(offset..).filter(|rest| !rest.is_empty()) {
                 let count = rest.len().min(free.len());
@@ -48,7 +49,7 @@ impl io::Read for Listing {
                 self.next.1 += count;
             } else {
                 self.next = (position + 1, 0);
-                if self.next.0 < self.names.len() {
+                if self.next.0 < self.entries.len() {
                     free[0] = b'\n';
                     given += 1;
                 }
@@ -66,9 +67,14 @@ mod tests {
 
     #[test]
     fn it_gives_the_names_in_order_in_pieces_of_any_size() {
-        let names = || vec![(3, Arc::from(*b"third")), (1, Arc::from(*b"first")), (2, Arc::from(*b"2"))];
+        let entry = |order, name: &[u8]| {
+            let mut entry = Entry::new(0, 0, 0, name);
+            entry.place(order);
+            entry
+        };
+        let entries = || vec![entry(3, b"third"), entry(1, b"first"), entry(2, b"2")];
         for piece in [1, 2, 3, 7, 100] {
-            let mut listing = Listing::new(names());
+            let mut listing = Listing::new(entries());
             let (mut text, mut buffer) = (Vec::new(), vec![0; piece]);
             loop {
                 let count = listing.read(&mut buffer).unwrap();

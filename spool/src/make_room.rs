@@ -166,13 +166,14 @@ impl Store {
             if agent.is_none() {
                 state.oldest.begin_scan(scope.class);
             }
-            state.index.packages().map(|(id, digest, _, name)| (id, digest, Arc::clone(name))).collect()
+            state.index.packages().map(|(id, entry)| (id, entry.clone())).collect()
         };
         let mut found = Found::new();
-        for (id, digest, name) in packages {
-            let it = self.quota.scope(&names::sent(&name, digest));
+        for (id, entry) in packages {
+            let name = entry.listed_name();
+            let it = self.quota.scope(&names::sent(name, entry.digest()));
             if it.class == scope.class && agent.is_none_or(|agent| it.agent == agent) {
-                found.offer(it.agent, id, &name);
+                found.offer(it.agent, id, name);
             }
         }
         let mut state = lock(&self.state);

@@ -51,9 +51,9 @@ impl Oldest {
     }
 
     /// A start has found one; in any order.
-    pub(crate) fn found(&mut self, scope: Scope, id: Id, listed_name: &Arc<[u8]>) {
+    pub(crate) fn found(&mut self, scope: Scope, id: Id, listed_name: &[u8]) {
         if let Some(candidates) = self.class(scope.class) {
-            candidates.insert(scope.agent, id, Arc::clone(listed_name));
+            candidates.insert(scope.agent, id, listed_name.into());
         }
     }
 
@@ -149,13 +149,13 @@ impl Found {
         Self { kept: BTreeMap::new(), all: true }
     }
 
-    pub(crate) fn offer(&mut self, agent: AgentKey, id: Id, listed_name: &Arc<[u8]>) {
+    pub(crate) fn offer(&mut self, agent: AgentKey, id: Id, listed_name: &[u8]) {
         let full = self.kept.len() >= CANDIDATES_MAX;
         if full && self.kept.last_key_value().is_some_and(|(newest, _)| *newest < id) {
             self.all = false;
             return;
         }
-        self.kept.insert(id, (agent, Arc::clone(listed_name)));
+        self.kept.insert(id, (agent, listed_name.into()));
         if full {
             self.kept.pop_last();
             self.all = false;

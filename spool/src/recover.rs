@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
-use crate::clock::{Clock, Millis};
+use crate::clock::Clock;
 use crate::corrupt::{self, Corrupt};
+use crate::entry::Entry;
 use crate::error::{Context, DiskError, OpenError};
-use crate::fs::{Disk, Fs, create_dir_all};
+use crate::fs::{Disk, Found, Fs, create_dir_all};
 use crate::id::{Id, next_run};
 use crate::index::Index;
 use crate::layout::{Layout, parse_package};
@@ -27,6 +28,12 @@ use crate::poison::Poison;
 use crate::quota::{Limits, Quota};
 use crate::seen_log::{self, SeenLog};
 use crate::store::{Settings, Spool, State, Store};
+
+/// Packages found at a start that are fsynced one by one. Each costs a flush of the disk, also when nothing of it was
+/// left to write; so beyond it all are made durable together, by one `syncfs`. That waits for whatever else is being
+/// written to the file system too, which a start with a large backlog can bear and one with a small backlog need not.
+/// Tests get there sooner.
+const SYNC_EACH_MAX: usize = if cfg!(test) { 2 } else { 1_024 };
 
 /// What [`Spool::open`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,10 +115,10 @@ pub(crate) fn open_on(
     let ready = fs.open_dir(&layout.ready).context("open", &layout.ready)?;
     let quota = Quota::new(limits, settings.overflow.clone(), Arc::clone(&fs), layout.root.clone());
     let mut oldest = Oldest::new(&settings.overflow);
-    for (id, digest, size, name) in index.packages() {
-        let scope = quota.scope(&names::sent(name, digest));
-        quota.found(scope, size);
-        oldest.found(scope, id, name);
+    for (id, entry) in index.packages() {
+        let scope = quota.scope(&names::sent(entry.listed_name(), entry.digest()));
+        quota.found(scope, entry.size());
+        oldest.found(scope, id, entry.listed_name());
     }
     let corrupt = Corrupt::new(fs.open_dir(&layout.corrupt).context("open", &layout.corrupt)?);
     let store = Store {
@@ -176,31 +183,27 @@ fn empty_tmp(fs: &dyn Fs, layout: &Layout) -> Result<u64, DiskError> {
 /// A package as its file shows it.
 struct FoundPackage {
     id: Id,
-    digest: u64,
-    listed_name: Arc<[u8]>,
-    size: u64,
-    arrival: Millis,
-    path: PathBuf,
-    synced: io::Result<()>,
+    entry: Entry,
+}
+
+impl FoundPackage {
+    fn path(&self, layout: &Layout) -> PathBuf {
+        layout.package(self.id, self.entry.digest(), self.entry.listed_name())
+    }
 }
 
 /// The packages in `ready/`, in the order of their numbers. Everything else is moved away.
 fn list_ready(fs: &dyn Fs, layout: &Layout, recovery: &mut Recovery) -> Result<Vec<FoundPackage>, DiskError> {
-    let mut packages = Vec::new();
-    for found in fs.list(&layout.ready).context("list", &layout.ready)? {
-        match parse_package(&found.name).filter(|_| found.is_file) {
-            Some((id, digest, listed_name)) => packages.push(FoundPackage {
-                id,
-                digest,
-                listed_name: listed_name.into(),
-                size: found.size,
-                arrival: found.modified,
-                path: layout.ready.join(&found.name),
-                synced: Ok(()),
-            }),
-            None => reject(fs, layout, &found.name, recovery),
+    let (mut packages, mut others) = (Vec::new(), Vec::new());
+    let mut visitor = |found: Found| match parse_package(&found.name).filter(|_| found.is_file) {
+        Some((id, digest, listed_name)) => {
+            let entry = Entry::new(digest, found.size, found.modified, listed_name);
+            packages.push(FoundPackage { id, entry });
         }
-    }
+        None => others.push(found.name),
+    };
+    fs.visit(&layout.ready, &mut visitor).context("list", &layout.ready)?;
+    others.iter().for_each(|name| reject(fs, layout, name, recovery));
     packages.sort_unstable_by_key(|package| package.id);
     Ok(packages)
 }
@@ -210,23 +213,22 @@ fn make_durable(
     fs: &dyn Fs,
     layout: &Layout,
     threads: usize,
-    packages: Vec<FoundPackage>,
+    mut packages: Vec<FoundPackage>,
     deleted: &HashSet<Id>,
     recovery: &mut Recovery,
 ) -> Result<Index, DiskError> {
-    let (back, mut packages): (Vec<_>, Vec<_>) =
-        packages.into_iter().partition(|package| deleted.contains(&package.id));
-    for package in &back {
-        fs.remove(&package.path).context("remove", &package.path)?;
+    for package in packages.extract_if(.., |package| deleted.contains(&package.id)) {
+        let path = package.path(layout);
+        fs.remove(&path).context("remove", &path)?;
+        recovery.deleted_again += 1;
     }
-    recovery.deleted_again = back.len() as u64;
-    parallel::for_each(&mut packages, threads, |package| package.synced = fs.sync_file(&package.path));
+    sync_files(fs, layout, threads, &packages)?;
     let mut index = Index::default();
+    index.reserve(packages.len());
     for package in packages {
-        package.synced.context("fsync", &package.path)?;
-        if !index.holds(&package.listed_name) {
-            index.insert(package.id, package.digest, package.size, package.arrival, package.listed_name);
-        } else if let Some(name) = package.path.file_name() {
+        if !index.holds(package.entry.listed_name()) {
+            index.insert(package.id, package.entry);
+        } else if let Some(name) = package.path(layout).file_name() {
             // The spool never gives a name twice: somebody copied it here.
             reject(fs, layout, name, recovery);
         }
@@ -234,6 +236,20 @@ fn make_durable(
     fs.sync_dir(&layout.corrupt).context("fsync", &layout.corrupt)?;
     fs.sync_dir(&layout.ready).context("fsync", &layout.ready)?;
     Ok(index)
+}
+
+fn sync_files(
+    fs: &dyn Fs,
+    layout: &Layout,
+    threads: usize,
+    packages: &[FoundPackage],
+) -> Result<(), DiskError> {
+    if packages.len() > SYNC_EACH_MAX {
+        return fs.sync_everything(&layout.ready).context("sync the file system of", &layout.ready);
+    }
+    let mut files: Vec<_> = packages.iter().map(|package| (package.path(layout), Ok(()))).collect();
+    parallel::for_each(&mut files, threads, |(path, synced)| *synced = fs.sync_file(path));
+    files.into_iter().try_for_each(|(path, synced)| synced.context("fsync", &path))
 }
 
 /// Moves something that is no package out of the way. Where that is impossible it stays, and is not counted.

@@ -166,8 +166,8 @@ impl Spool {
 
     /// The names of all packages.
     pub fn listing(&self) -> Listing {
-        let names = lock(&self.store.state).index.names();
-        Listing::new(names)
+        let entries = lock(&self.store.state).index.entries();
+        Listing::new(entries)
     }
 
     /// Claims a package for one puller; `None` when there is none of that name or it is claimed already.

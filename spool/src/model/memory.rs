@@ -240,7 +240,7 @@ impl Fs for Memory {
         lock(&self.0).directories.contains_key(path)
     }
 
-    fn list(&self, directory: &Path) -> io::Result<Vec<Found>> {
+    fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(Found)) -> io::Result<()> {
         let mut disk = lock(&self.0);
         disk.alive()?;
         let names = disk.names(directory)?.clone();
@@ -256,7 +256,10 @@ impl Fs for Memory {
                 modified: inode.map_or(0, |inode| inode.modified),
             })
         };
-        Ok(names.0.iter().filter_map(found).collect())
+        let found: Vec<Found> = names.0.iter().filter_map(found).collect();
+        drop(disk);
+        found.into_iter().for_each(visitor);
+        Ok(())
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Written>> {
@@ -313,6 +316,21 @@ impl Fs for Memory {
         disk.open()?;
         let inode = disk.file(path)?;
         disk.sync_inode(inode)
+    }
+
+    /// Only the files: names wait for the fsync of their directory here, as the spool may not rely on more.
+    fn sync_everything(&self, directory: &Path) -> io::Result<()> {
+        let mut disk = lock(&self.0);
+        disk.open()?;
+        disk.names(directory)?;
+        let works = disk.sync()?;
+        for inode in &mut disk.files {
+            match works {
+                true => inode.durable = (inode.bytes.clone(), inode.modified),
+                false => inode.bytes.clone_from(&inode.durable.0),
+            }
+        }
+        if works { Ok(()) } else { Err(io::Error::other("syncfs failed")) }
     }
 
     fn open_dir(&self, path: &Path) -> io::Result<Box<dyn Directory>> {

@@ -46,17 +46,23 @@ fn a_deletion_outlives_its_record() {
     }
 }
 
-/// An operator copied a package back; it counts, so it must survive as if the spool had stored it.
+/// An operator copied packages back; they count, so they must survive as if the spool had stored them: few are fsynced
+/// one by one, more together.
 #[test]
 fn what_somebody_put_there_is_made_durable() {
-    let mut owner = live([]);
-    let path = owner.spool().store.layout.package(Id { run: 1, counter: 0 }, 7, NAMES[0]);
-    owner.disk.create_new(&path).unwrap().write_at(0, &bytes(1)).unwrap();
-    // The disk in memory gives new files the time 0.
-    owner.states.insert(((NAMES[0], 1), 0), State::Unsure);
-    owner.take(Step::Crash(Crash::Process));
-    owner.take(Step::Crash(Crash::Blackout));
-    assert_eq!(owner.spool().usage().files, 1);
+    for count in [1, 3] {
+        let mut owner = live([]);
+        for (counter, name) in NAMES.into_iter().take(count).enumerate() {
+            let id = Id { run: 1, counter: counter as u64 };
+            let path = owner.spool().store.layout.package(id, 7, name);
+            owner.disk.create_new(&path).unwrap().write_at(0, &bytes(1)).unwrap();
+            // The disk in memory gives new files the time 0.
+            owner.states.insert(((name, 1), 0), State::Unsure);
+        }
+        owner.take(Step::Crash(Crash::Process));
+        owner.take(Step::Crash(Crash::Blackout));
+        assert_eq!(owner.spool().usage().files, count as u64);
+    }
 }
 
 /// Always the same name and bytes.
