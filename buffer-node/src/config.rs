@@ -4,6 +4,7 @@
 //! can print it. The certificates and the directory that it names are looked at, too: what is wrong with them is
 //! reported with the rest.
 
+mod classes;
 mod on_disk;
 mod reader;
 mod values;
@@ -304,7 +305,7 @@ fn spool(
             problems,
             |value| values::number(value, 1, SYNC_THREADS_MAX),
         ) as usize,
-        overflow: tidegate_spool::Overflow::default(),
+        overflow: classes::overflow(&mut section, root, max_size, problems),
     };
     section.finish(problems);
     settings

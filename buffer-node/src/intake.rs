@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tidegate_proto::{Name, Packing, Reason};
 use tidegate_spool::sabotage::{self, Switch};
-use tidegate_spool::{Draft, Full, Stored};
+use tidegate_spool::{Bound, CommitError, Draft, Full, LossReason, Stored};
 use tokio::task::spawn_blocking;
 
 use crate::archive::{Archive, BadArchive};
@@ -17,6 +17,7 @@ use crate::committer::{Package, StoreError};
 use crate::draft_writer::DraftWriter;
 use crate::memory::Claim;
 use crate::node::Node;
+use crate::room;
 use crate::shared::{Put, PutError};
 
 /// What an offer reserves before its body has come. More room is taken as bytes arrive, or slow senders could fill the
@@ -26,6 +27,8 @@ const RESERVED_AHEAD: u64 = 64 * 1024;
 /// An upload whose body is arriving.
 pub(crate) struct Upload {
     name: Name,
+    /// As announced.
+    size: u64,
     packing: Packing,
     /// Absent only while a blocking task has it, and after a failed write.
     draft: Option<Draft>,
@@ -63,6 +66,7 @@ impl IntakeError {
     pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Exists => Reason::Exists,
+            Self::Full(Full::TooLarge { .. }) => Reason::TooBig,
             Self::Archive(_) => Reason::Bare,
             Self::Full(_) | Self::SharedFull(_) | Self::Disk(_) | Self::Store(_) => Reason::StorageFull,
         }
@@ -70,7 +74,54 @@ impl IntakeError {
 
     /// Whether the node itself is at fault, which an operator must see.
     pub(crate) fn is_ours(&self) -> bool {
-        matches!(self, Self::Disk(_) | Self::Store(_) | Self::Full(Full::Poisoned { .. }))
+        matches!(
+            self,
+            Self::Disk(_) | Self::Store(_) | Self::Full(Full::Poisoned { .. } | Full::NotDropped { .. })
+        )
+    }
+
+    /// As what the refusal is recorded. Whoever may not replace a shared file has lost nothing.
+    pub(crate) fn loss(&self) -> Option<LossReason> {
+        match self {
+            Self::Exists => None,
+            Self::Full(Full::Agent { .. }) => Some(LossReason::AgentQuota),
+            Self::Full(Full::Class { .. }) => Some(LossReason::ClassQuota),
+            Self::Full(Full::TooLarge { .. }) | Self::Archive(BadArchive::TooBig { .. }) => {
+                Some(LossReason::TooBig)
+            }
+            Self::Full(Full::Poisoned { .. } | Full::NotDropped { .. }) | Self::Disk(_) => {
+                Some(LossReason::Disk)
+            }
+            Self::Full(_) | Self::SharedFull(_) => Some(LossReason::Full),
+            Self::Archive(_) => Some(LossReason::Corrupt),
+            Self::Store(StoreError::Commit(CommitError::InvalidName)) => Some(LossReason::BadName),
+            Self::Store(StoreError::Commit(CommitError::NoFreeName)) => Some(LossReason::Full),
+            Self::Store(_) => Some(LossReason::Disk),
+        }
+    }
+
+    /// What an operator can do about it, to be read after the error.
+    pub(crate) fn remedy(&self) -> Option<&'static str> {
+        let Self::Full(full) = self else { return None };
+        let limit = if let Full::TooLarge { limit, .. } = full { limit } else { full };
+        match limit {
+            Full::Agent { limit: Bound::Bytes(_), .. } => {
+                Some("raise `agent_max_bytes` of [spool] or of the class if this agent is not running wild")
+            }
+            Full::Agent { limit: Bound::Files(_), .. } => {
+                Some("raise `agent_max_files` of [spool] or of the class if this agent is not running wild")
+            }
+            Full::Class { limit: Bound::Bytes(_), .. } => {
+                Some("pull more often, or raise `max_bytes` of the class")
+            }
+            Full::Class { limit: Bound::Files(_), .. } => {
+                Some("pull more often, or raise `max_files` of the class")
+            }
+            Full::Bytes { .. } => Some("pull more often, or raise `spool.max_bytes`"),
+            Full::Files { .. } => Some("pull more often, or raise `spool.max_files`"),
+            Full::FreeSpace { .. } => Some("make room on the disk, or lower `spool.reserve`"),
+            _ => None,
+        }
     }
 }
 
@@ -117,17 +168,43 @@ impl Upload {
             }
         }
         // Room for all of it now is no promise, but without it there is no point in taking the body.
-        drop(node.spool.begin(name.as_bytes(), size)?);
-        let draft = Some(node.spool.begin(name.as_bytes(), size.min(RESERVED_AHEAD))?);
-        Ok(Self { name, packing, draft, memory: Claim::nothing(&node.budget) })
+        let ahead = size.min(RESERVED_AHEAD);
+        let draft = match node.filters.directory_of(name.as_bytes()) {
+            Some(_) => {
+                drop(node.spool.begin_scratch(size)?);
+                node.spool.begin_scratch(ahead)?
+            }
+            None => room::begin(node, name.as_bytes(), size, ahead).await?,
+        };
+        Ok(Self { name, size, packing, draft: Some(draft), memory: Claim::nothing(&node.budget) })
     }
 
     pub(crate) fn name(&self) -> &Name {
         &self.name
     }
 
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
     pub(crate) fn packing(&self) -> Packing {
         self.packing
+    }
+
+    /// Makes sure that there is room for a piece of the body.
+    pub(crate) async fn make_room(&mut self, node: &Arc<Node>, more: u64) -> Result<(), IntakeError> {
+        match self.draft.as_mut().ok_or_else(lost_draft)?.reserve(more) {
+            Err(full) if room::may_help(&full) && self.is_droppable(node) => {}
+            reserved => return Ok(reserved?),
+        }
+        let draft = self.draft.take().ok_or_else(lost_draft)?;
+        self.draft = Some(room::grow(node, self.name.as_bytes(), draft, more).await?);
+        Ok(())
+    }
+
+    fn is_droppable(&self, node: &Node) -> bool {
+        let name = self.name.as_bytes();
+        node.filters.directory_of(name).is_none() && node.spool.may_drop(name)
     }
 
     /// Takes a piece of the body into memory. `false`: there is no room there, and [`Upload::write_out`] takes it.
@@ -186,7 +263,10 @@ async fn unpack(node: &Arc<Node>, package: Package) -> Result<Package, IntakeErr
         let Package { mut draft, memory: _archive_memory, name } = package;
         let archive = Archive::open(draft.contents()?, unpacking.session.max_size)?;
         let size = archive.size();
-        let mut content = unpacking.spool.begin(&name, size)?;
+        let mut content = match unpacking.filters.directory_of(&name) {
+            Some(_) => unpacking.spool.begin_scratch(size)?,
+            None => room::begin_now(&unpacking, &name, size, size)?,
+        };
         archive.inflate(&mut DraftWriter(&mut content))?;
         let mut memory = Claim::nothing(&unpacking.budget);
         if !memory.grow(usize::try_from(size).unwrap_or(usize::MAX)) {

@@ -25,6 +25,7 @@ mod packer;
 mod repeats;
 mod report;
 mod rights;
+mod room;
 mod service;
 mod session;
 mod shared;

@@ -24,6 +24,9 @@ const UNPACKING_MAX: usize = 4;
 /// Shared files put at the same time. Beyond it their senders wait, and not on the threads that everybody needs.
 const SHARING_MAX: usize = 8;
 
+/// Uploads for which packages are dropped at the same time: room is looked for by one after the other.
+const DROPPING_MAX: usize = 1;
+
 // The two crates know nothing of each other, and a name that one takes must not be one that the other refuses.
 const _: () = assert!(limits::NAME_MAX == tidegate_spool::NAME_MAX);
 const _: () = assert!(limits::LISTED_NAME_MAX == tidegate_spool::LISTED_NAME_MAX);
@@ -38,10 +41,12 @@ pub(crate) struct Node {
     pub(crate) unpacking: Semaphore,
     pub(crate) packer: Packer,
     pub(crate) sharing: Semaphore,
+    pub(crate) dropping: Semaphore,
     pub(crate) session: ResponderSettings,
     pub(crate) insecure: bool,
     pub(crate) repeats: Repeats,
     pub(crate) totals: Totals,
+    pub(crate) fatal: Fatal,
 }
 
 /// Why a node does not start.
@@ -67,7 +72,8 @@ impl Node {
         let shared =
             Shared::open(&config.directory, &directories, config.overwrite, config.shared, fatal.clone())
                 .map_err(StartError::Shared)?;
-        let (committer, thread) = Committer::start(spool.clone(), fatal).map_err(StartError::Thread)?;
+        let (committer, thread) =
+            Committer::start(spool.clone(), fatal.clone()).map_err(StartError::Thread)?;
         let node = Self {
             filters: config.filters.clone(),
             spool,
@@ -77,10 +83,12 @@ impl Node {
             unpacking: Semaphore::new(UNPACKING_MAX),
             packer: Packer::new(layout::temporary(&config.directory)),
             sharing: Semaphore::new(SHARING_MAX),
+            dropping: Semaphore::new(DROPPING_MAX),
             session: config.session.clone(),
             insecure: config.insecure,
             repeats: Repeats::default(),
             totals: Totals::default(),
+            fatal,
         };
         Ok((node, recovery, thread))
     }

@@ -4,12 +4,16 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tidegate_proto::{Escaped, Quoted, Verb};
+use tidegate_proto::{Escaped, Quoted, Reason, Verb};
+use tidegate_spool::LossReason;
 use tracing::{debug, error, info, warn};
 
 use crate::handover::HandoverError;
 use crate::intake::IntakeError;
 use crate::node::Node;
+
+/// The class of shared files in loss records.
+pub(crate) const SHARED_CLASS: &str = "shared";
 
 /// The log's view of a connection.
 pub(crate) struct Report {
@@ -31,13 +35,36 @@ impl Report {
         }
     }
 
-    /// A file could not be taken.
-    pub(crate) fn not_taken(&self, verb: Verb, name: &[u8], error: &IntakeError) {
+    /// A file could not be taken: the log says so, and a loss record.
+    pub(crate) fn not_taken(&self, verb: Verb, name: &[u8], size: u64, error: &IntakeError) {
         if error.is_ours() {
             self.storage_failed(verb, name, error);
+        } else if let Some(remedy) = error.remedy() {
+            self.refused(verb, name, &format_args!("{error}; {remedy}"));
         } else {
             self.refused(verb, name, error);
         }
+        if let Some(reason) = error.loss() {
+            self.lost(name, size, reason);
+        }
+    }
+
+    /// The protocol has refused something. If it was a file, that is a loss.
+    pub(crate) fn lost_offer(&self, verb: Verb, name: &[u8], size: Option<u64>, reason: Reason) {
+        let reason = match reason {
+            Reason::TooBig => LossReason::TooBig,
+            Reason::InvalidName => LossReason::BadName,
+            Reason::Exists | Reason::NotFound | Reason::StorageFull | Reason::Bare => return,
+        };
+        if matches!(verb, Verb::Send | Verb::ZSend) {
+            self.lost(name, size.unwrap_or(0), reason);
+        }
+    }
+
+    fn lost(&self, name: &[u8], size: u64, reason: LossReason) {
+        let shared = self.node.filters.directory_of(name).is_some();
+        let class = if shared { SHARED_CLASS } else { self.node.spool.class_of(name) };
+        self.node.spool.refused(class, reason, size);
     }
 
     /// A name that looks like data was kept as a shared file. The stock server does so too, but nobody pulls it.

@@ -58,6 +58,7 @@ enum Work {
     /// A body is arriving that cannot be kept: it is read to its end, where the protocol has words for it.
     Spoilt {
         name: Name,
+        size: u64,
         packing: Packing,
         error: IntakeError,
     },
@@ -118,9 +119,10 @@ where
 
     async fn handle(&mut self, event: ResponderEvent) -> Result<(), End> {
         match event {
-            ResponderEvent::Refused { verb, name, reason } => {
+            ResponderEvent::Refused { verb, name, size, reason } => {
                 let why = reason.text(verb).unwrap_or("not an acceptable request");
                 self.report.refused(verb, &name, &why);
+                self.report.lost_offer(verb, &name, size, reason);
             }
             ResponderEvent::Offer { name, size, packing } => self.offer(name, size, packing).await,
             ResponderEvent::Body => self.body().await,
@@ -143,30 +145,31 @@ where
                 let now = self.link.now();
                 self.link.machine().accept(now);
             }
-            Err(error) => self.refuse_upload(&name, packing, &error),
+            Err(error) => self.refuse_upload(&name, size, packing, &error),
         }
     }
 
     async fn body(&mut self) {
         let Work::Receiving(upload) = &mut self.work else { return };
-        let kept = match upload.hold(self.link.chunk()) {
+        let room = upload.make_room(&self.node, self.link.chunk().len() as u64).await;
+        let kept = match room.and_then(|()| upload.hold(self.link.chunk())) {
             Ok(true) => Ok(()),
             Ok(false) => upload.write_out(self.link.chunk().to_vec()).await,
             Err(error) => Err(error),
         };
         if let Err(error) = kept {
-            let (name, packing) = (upload.name().clone(), upload.packing());
-            self.work = Work::Spoilt { name, packing, error };
+            let (name, size, packing) = (upload.name().clone(), upload.size(), upload.packing());
+            self.work = Work::Spoilt { name, size, packing, error };
         }
     }
 
     async fn body_end(&mut self) {
-        let (name, packing, finished) = match std::mem::replace(&mut self.work, Work::Nothing) {
+        let (name, size, packing, finished) = match std::mem::replace(&mut self.work, Work::Nothing) {
             Work::Receiving(upload) => {
-                let (name, packing) = (upload.name().clone(), upload.packing());
-                (name, packing, upload.finish(&self.node).await)
+                let (name, size, packing) = (upload.name().clone(), upload.size(), upload.packing());
+                (name, size, packing, upload.finish(&self.node).await)
             }
-            Work::Spoilt { name, packing, error } => (name, packing, Err(error)),
+            Work::Spoilt { name, size, packing, error } => (name, size, packing, Err(error)),
             Work::Nothing | Work::Sending(..) | Work::Moved(_) => return,
         };
         match finished {
@@ -181,7 +184,7 @@ where
                 let repeat = matches!(outcome, Outcome::Repeat);
                 debug!(peer = %self.report.peer, %name, repeat, "stored");
             }
-            Err(error) => self.refuse_upload(&name, packing, &error),
+            Err(error) => self.refuse_upload(&name, size, packing, &error),
         }
     }
 
@@ -303,12 +306,12 @@ where
         self.link.machine().refuse(reason, now);
     }
 
-    fn refuse_upload(&mut self, name: &Name, packing: Packing, error: &IntakeError) {
+    fn refuse_upload(&mut self, name: &Name, size: u64, packing: Packing, error: &IntakeError) {
         let verb = match packing {
             Packing::Plain => Verb::Send,
             Packing::Zip => Verb::ZSend,
         };
-        self.report.not_taken(verb, name.as_bytes(), error);
+        self.report.not_taken(verb, name.as_bytes(), size, error);
         self.refuse(error.reason());
     }
 

@@ -49,6 +49,7 @@ struct Figures {
     repeats: u64,
     refused: u64,
     set_aside: u64,
+    dropped: u64,
     turned_away: u64,
     unlogged: u64,
 }
@@ -91,13 +92,23 @@ pub(crate) fn tell(node: &Node) {
         repeats: usage.repeats,
         refused: totals.refused.get(),
         set_aside: totals.set_aside.get(),
+        dropped: usage.dropped,
         turned_away: totals.turned_away.get(),
         unlogged: node.repeats.suppressed(),
     };
     let told = std::mem::replace(&mut *totals.told.lock().unwrap_or_else(PoisonError::into_inner), figures);
     if told != figures {
-        let Figures { stored, stored_bytes, deleted, repeats, refused, set_aside, turned_away, unlogged } =
-            figures;
+        let Figures {
+            stored,
+            stored_bytes,
+            deleted,
+            repeats,
+            refused,
+            dropped,
+            set_aside,
+            turned_away,
+            unlogged,
+        } = figures;
         info!(
             stored,
             stored_bytes,
@@ -105,6 +116,7 @@ pub(crate) fn tell(node: &Node) {
             repeats,
             refused,
             set_aside,
+            dropped,
             turned_away,
             unlogged,
             waiting = usage.files,

@@ -67,6 +67,8 @@ pub enum ResponderEvent {
         verb: Verb,
         /// The name or filter as it came.
         name: Vec<u8>,
+        /// The size of an offered file, where it can be read.
+        size: Option<u64>,
         /// Why not.
         reason: Reason,
     },
@@ -295,13 +297,15 @@ impl Responder {
 
     fn offered(&mut self, packing: Packing, name: Vec<u8>, size: Option<u64>) -> ResponderEvent {
         let verb = Verb::offering(packing);
-        let Ok(parsed) = Name::parse(&name) else { return self.refused(verb, name, Reason::InvalidName) };
+        let Ok(parsed) = Name::parse(&name) else {
+            return self.refused_file(verb, name, size, Reason::InvalidName);
+        };
         match size {
             Some(size) if (1..=self.max_size).contains(&size) => {
                 self.turn = Turn::Accept(Accept::new(verb, size));
                 ResponderEvent::Offer { name: parsed, size, packing }
             }
-            _ => self.refused(verb, name, Reason::TooBig),
+            _ => self.refused_file(verb, name, size, Reason::TooBig),
         }
     }
 
@@ -311,8 +315,18 @@ impl Responder {
     }
 
     fn refused(&mut self, verb: Verb, name: Vec<u8>, reason: Reason) -> ResponderEvent {
+        self.refused_file(verb, name, None, reason)
+    }
+
+    fn refused_file(
+        &mut self,
+        verb: Verb,
+        name: Vec<u8>,
+        size: Option<u64>,
+        reason: Reason,
+    ) -> ResponderEvent {
         Reply::refusal(verb, reason).write(verb.as_str(), &mut self.out);
-        ResponderEvent::Refused { verb, name, reason }
+        ResponderEvent::Refused { verb, name, size, reason }
     }
 }
 

@@ -180,7 +180,7 @@ mod send {
                     r"
                     C: {verb} <{name}> SIZE 3
                     S: {verb} ERR (invalid file name)
-                    s= refused {verb} {name} InvalidName
+                    s= refused {verb} {name} 3 InvalidName
                     # The session stays usable.
                     C: {verb} <a> SIZE 3
                     s= offer a 3 {packing}
@@ -212,8 +212,11 @@ mod send {
     fn sizes_are_refused_before_any_ok() {
         for verb in ["SEND", "ZSEND"] {
             for size in ["0", "00", "101", "18446744073709551615", "18446744073709551616", &"9".repeat(900)] {
+                // What is no number of 64 bits was not announced.
+                let announced = size.parse::<u64>().map(|size| format!("{size} ")).unwrap_or_default();
                 at_server(&format!(
-                    "C: {verb} <a> SIZE {size} \n S: {verb} ERR (file is too big) \n s= refused {verb} a TooBig"
+                    "C: {verb} <a> SIZE {size} \n S: {verb} ERR (file is too big) \n \
+                     s= refused {verb} a {announced}TooBig"
                 ));
             }
         }
@@ -223,7 +226,7 @@ mod send {
 
     #[test]
     fn a_bad_name_is_told_before_a_bad_size() {
-        at_server("C: SEND <?> SIZE 0 \n S: SEND ERR (invalid file name) \n s= refused SEND ? InvalidName");
+        at_server("C: SEND <?> SIZE 0 \n S: SEND ERR (invalid file name) \n s= refused SEND ? 0 InvalidName");
     }
 
     #[test]

@@ -136,11 +136,9 @@ impl Store {
         };
         let mut state = lock(&self.state);
         let (mut picked, mut sum, mut extra) = (Vec::new(), Count::default(), Count::default());
-        for name in state.oldest.of(scope.class, agent) {
-            let Some(package) = state.index.get(name).filter(|package| !state.index.is_leased(package.id))
-            else {
-                continue;
-            };
+        for (id, name) in state.oldest.of(scope.class, agent) {
+            let droppable = |package: &Package| package.id == id && !state.index.is_leased(id);
+            let Some(package) = state.index.get(name).filter(droppable) else { continue };
             if sum.files < missing.files || sum.bytes < missing.bytes {
                 sum = Count { files: sum.files + 1, bytes: sum.bytes + package.size };
             } else {

@@ -69,13 +69,14 @@ impl Oldest {
         &self,
         class: ClassId,
         agent: Option<AgentKey>,
-    ) -> Box<dyn Iterator<Item = &Arc<[u8]>> + '_> {
+    ) -> Box<dyn Iterator<Item = (Id, &Arc<[u8]>)> + '_> {
         let Some(candidates) = &self.0[class.position()] else { return Box::new(std::iter::empty()) };
         match agent {
-            None => Box::new(candidates.by_age.values().map(|(_, name)| name)),
+            None => Box::new(candidates.by_age.iter().map(|(id, (_, name))| (*id, name))),
             Some(agent) => {
                 let (first, last) = (Id { run: 0, counter: 0 }, Id { run: u64::MAX, counter: u64::MAX });
-                Box::new(candidates.by_agent.range((agent, first)..=(agent, last)).map(|(_, name)| name))
+                let range = candidates.by_agent.range((agent, first)..=(agent, last));
+                Box::new(range.map(|((_, id), name)| (*id, name)))
             }
         }
     }
@@ -192,7 +193,7 @@ mod tests {
     }
 
     fn listed(oldest: &Oldest, scope: Scope, agent: Option<AgentKey>) -> Vec<String> {
-        oldest.of(scope.class, agent).map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+        oldest.of(scope.class, agent).map(|(_, name)| String::from_utf8_lossy(name).into_owned()).collect()
     }
 
     fn scan(agent: AgentKey, counters: impl IntoIterator<Item = u64>) -> Found {

@@ -114,6 +114,24 @@ impl<'i> Section<'i> {
         Self { name, entries, asked: Vec::new(), given: Vec::new() }
     }
 
+    /// The tables `[[name]]`, in their order, each with its place.
+    pub(super) fn tables(&mut self, name: &'static str, problems: &mut Problems) -> Vec<(Self, Place)> {
+        let wrong = || format!("is no list of tables; write `[[{name}]]` on a line of its own for each");
+        let entries = self.take(name, problems, |value| match value {
+            DeValue::Array(items) => {
+                let table = |item: &Spanned<DeValue<'i>>| match item.get_ref() {
+                    DeValue::Table(table) => Some((table.clone(), Place(Some(item.span().start)))),
+                    _ => None,
+                };
+                items.iter().map(table).collect::<Option<Vec<_>>>().ok_or_else(wrong)
+            }
+            _ => Err(wrong()),
+        });
+        let section =
+            |(entries, place)| (Self { name, entries, asked: Vec::new(), given: Vec::new() }, place);
+        entries.map(|(tables, _)| tables).unwrap_or_default().into_iter().map(section).collect()
+    }
+
     /// Takes a key. `read` says what is wrong with the value and what to write instead.
     pub(super) fn take<T>(
         &mut self,

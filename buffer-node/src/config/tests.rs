@@ -61,6 +61,11 @@ fn the_sample_shows_every_key_and_its_default() {
         "max_bytes",
         "max_files",
         "reserve",
+        "overflow",
+        "agent_max_bytes",
+        "agent_max_files",
+        "name",
+        "names",
         "sync_threads",
         "timed",
         "other",
@@ -97,6 +102,61 @@ fn every_problem_is_reported_at_once_with_its_line_and_a_remedy() {
         assert!(hit, "no {line} {expected} in {found:#?}");
     }
     assert_eq!(found.len(), 8, "{found:#?}");
+}
+
+#[test]
+fn classes_are_read_in_their_order_and_inherit_the_limits_of_agents() {
+    let config = load(
+        "directory = \"/d\"\n\
+         [spool]\nagent_max_bytes = \"off\"\nagent_max_files = 7\n\
+         [[class]]\nname = \"a-1\"\nnames = '^inv'\noverflow = \"drop_oldest\"\nmax_bytes = \"1GB\"\n\
+         [[class]]\nname = \"b\"\nnames = 'x$'\nagent_max_files = \"10%\"\nmax_files = 5\n",
+    );
+    let shown = format!("{:?}", config.spool.overflow);
+    let parts: Vec<&str> = shown.split("Class {").skip(1).collect();
+    for (part, expected) in parts.iter().zip([
+        r#" name: "data", policy: Refuse, max_bytes: Unlimited, max_files: Unlimited, agent_max_bytes: Unlimited, agent_max_files: Exactly(7)"#,
+        r#" name: "a-1", policy: DropOldest, max_bytes: Exactly(1000000000), max_files: Unlimited, agent_max_bytes: Unlimited, agent_max_files: Exactly(7)"#,
+        r#" name: "b", policy: Refuse, max_bytes: Unlimited, max_files: Exactly(5), agent_max_bytes: Unlimited, agent_max_files: Share { percent: 10, at_least: 0 }"#,
+    ]) {
+        assert!(part.starts_with(expected), "{part}");
+    }
+    assert_eq!(parts.len(), 3);
+    let by_default = format!("{:?}", load("directory = \"/d\"").spool.overflow);
+    assert!(by_default.contains("agent_max_files: Share { percent: 25, at_least: 1000 }"), "{by_default}");
+}
+
+#[test]
+fn what_is_wrong_with_classes_is_reported_with_the_rest() {
+    let found = problems(
+        "directory = \"/d\"\n\
+         [spool]\noverflow = \"drop\"\nagent_max_bytes = 1\nagent_max_files = \"lots\"\n\
+         [[class]]\nname = \"data\"\nnames = '('\n\
+         [[class]]\nname = \"Inventory\"\nname2 = 1\n\
+         [[class]]\nname = \"x\"\nnames = 'x'\n\
+         [[class]]\nname = \"x\"\nnames = 'y'\n\
+         [[class]]\nname = \"shared\"\nnames = 'y'\n",
+    );
+    for (line, expected) in [
+        ("3:", "write \"refuse\" or \"drop_oldest\""),
+        ("4:", "is below `max_size`"),
+        ("5:", "or \"off\""),
+        ("7:", "its keys stand in `[spool]`"),
+        ("8:", "not a regular expression"),
+        ("9:", "lacks `names`"),
+        ("10:", "small letters, digits and `-`"),
+        ("11:", "unknown key `class.name2`; did you mean `class.name"),
+        ("16:", "a second time"),
+        ("19:", "choose another"),
+    ] {
+        let hit = found
+            .iter()
+            .any(|text| text.starts_with(&format!("node.toml:{line}")) && text.contains(expected));
+        assert!(hit, "no {line} {expected} in {found:#?}");
+    }
+    // A bad expression is shown on lines of its own.
+    assert_eq!(found.iter().filter(|text| text.starts_with("node.toml:")).count(), 10, "{found:#?}");
+    assert!(problems("directory = \"/d\"\n[class]\nname = \"x\"\n")[0].contains("write `[[class]]`"));
 }
 
 #[test]

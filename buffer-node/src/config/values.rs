@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidegate_spool::{Allowance, Policy};
 use toml::de::DeValue;
 
 pub(super) fn text(value: &DeValue<'_>) -> Result<String, String> {
@@ -60,6 +61,47 @@ pub(super) fn positive_size(value: &DeValue<'_>) -> Result<u64, String> {
     match size(value)? {
         0 => Err("is zero; write a larger size".into()),
         size => Ok(size),
+    }
+}
+
+/// How many bytes of the next larger limit: a size, a part such as "25%", or "off".
+pub(super) fn bytes_allowed(value: &DeValue<'_>) -> Result<Allowance, String> {
+    allowance(value, size).map_err(|()| {
+        format!("is {}; write a size such as \"5GB\", a part such as \"25%\", or \"off\"", kind(value))
+    })
+}
+
+/// How many files of the next larger limit: a number, a part such as "25%", or "off".
+pub(super) fn files_allowed(value: &DeValue<'_>) -> Result<Allowance, String> {
+    allowance(value, |value| number(value, 1, u64::MAX))
+        .map_err(|()| format!("is {}; write a number, a part such as \"25%\", or \"off\"", kind(value)))
+}
+
+fn allowance(
+    value: &DeValue<'_>,
+    exactly: impl Fn(&DeValue<'_>) -> Result<u64, String>,
+) -> Result<Allowance, ()> {
+    match value.as_str() {
+        Some("off") => return Ok(Allowance::Unlimited),
+        Some(text) if text.ends_with('%') => {
+            let percent = text.trim_end_matches('%').parse().map_err(drop)?;
+            let part = Allowance::Share { percent, at_least: 0 };
+            return if (1..=100).contains(&percent) { Ok(part) } else { Err(()) };
+        }
+        _ => {}
+    }
+    match exactly(value) {
+        Ok(0) | Err(_) => Err(()),
+        Ok(most) => Ok(Allowance::Exactly(most)),
+    }
+}
+
+/// What happens at a limit.
+pub(super) fn policy(value: &DeValue<'_>) -> Result<Policy, String> {
+    match value.as_str() {
+        Some("refuse") => Ok(Policy::Refuse),
+        Some("drop_oldest") => Ok(Policy::DropOldest),
+        _ => Err(format!("is {}; write \"refuse\" or \"drop_oldest\"", kind(value))),
     }
 }
 
@@ -149,6 +191,19 @@ mod tests {
         for text in ["-1", "\"2 mb\"", "\"MB\"", "\"99999999TiB\"", "true", "1.5", "\"1.5MB\""] {
             size(&value(text)).expect_err(text);
         }
+    }
+
+    #[test]
+    fn an_allowance_is_a_size_a_part_or_off() {
+        assert_eq!(bytes_allowed(&value("\"5GB\"")), Ok(Allowance::Exactly(5_000_000_000)));
+        assert_eq!(files_allowed(&value("500000")), Ok(Allowance::Exactly(500_000)));
+        assert_eq!(files_allowed(&value("\"25%\"")), Ok(Allowance::Share { percent: 25, at_least: 0 }));
+        assert_eq!(bytes_allowed(&value("\"off\"")), Ok(Allowance::Unlimited));
+        for text in ["0", "\"0%\"", "\"101%\"", "\"%\"", "\"5.5%\"", "\"none\"", "true", "\"25 %\""] {
+            bytes_allowed(&value(text)).expect_err(text);
+            files_allowed(&value(text)).expect_err(text);
+        }
+        files_allowed(&value("\"5GB\"")).expect_err("bytes");
     }
 
     #[test]

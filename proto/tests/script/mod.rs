@@ -78,8 +78,9 @@ pub(crate) fn at_client_with(password: Option<&str>, script: &str) {
 
 fn server_event(event: &ResponderEvent, body: &[u8]) -> String {
     match event {
-        ResponderEvent::Refused { verb, name, reason } => {
-            format!("refused {verb} {} {reason:?}", Escaped(name))
+        ResponderEvent::Refused { verb, name, size, reason } => {
+            let size = size.map(|size| format!("{size} ")).unwrap_or_default();
+            format!("refused {verb} {} {size}{reason:?}", Escaped(name))
         }
         ResponderEvent::Offer { name, size, packing } => {
             format!("offer {name} {size} {}", packing_name(*packing))
