@@ -39,7 +39,7 @@ pub(crate) enum StoreError {
 }
 
 enum Job {
-    Commit(Package, oneshot::Sender<Result<Stored, StoreError>>),
+    Commit(Box<Package>, oneshot::Sender<Result<Stored, StoreError>>),
     Delete(Lease, oneshot::Sender<Result<(), CommitError>>),
 }
 
@@ -63,7 +63,7 @@ impl Committer {
     /// Stores a package; it is durable when the answer is here.
     pub(crate) async fn store(&self, package: Package) -> Result<Stored, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Job::Commit(package, answer)).await.map_err(|_| StoreError::Gone)?;
+        self.queue.send(Job::Commit(Box::new(package), answer)).await.map_err(|_| StoreError::Gone)?;
         answered.await.unwrap_or(Err(StoreError::Gone))
     }
 
@@ -116,8 +116,9 @@ fn run(spool: &Spool, batch: Vec<Job>) -> Disk {
     for job in batch {
         match job {
             Job::Commit(package, answer) => {
-                drafts.push((package.draft, package.name));
-                memory.push(package.memory);
+                let Package { draft, memory: claim, name } = *package;
+                drafts.push((draft, name));
+                memory.push(claim);
                 commit_answers.push(answer);
             }
             Job::Delete(lease, answer) => {
