@@ -2,26 +2,22 @@
 
 mod support;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use support::{Node, PATIENCE, Root};
+use support::{Node, Root, until};
 use tidegate_spool::{Loss, LossReason, Spool};
 
 const FULL: &str = "SEND ERR (storage full)";
 
 /// Waits for a record on the disk: those of refusals follow within a second or so.
 fn losses(root: &Root, class: &str, reason: LossReason, packages: u64) -> Vec<Loss> {
-    let start = Instant::now();
-    loop {
+    let mut found: Vec<Loss> = Vec::new();
+    until(|| {
         let all = Spool::read_losses(&root.path("spool")).expect("reads");
-        let found: Vec<Loss> =
-            all.iter().filter(|loss| (&*loss.class, loss.reason) == (class, reason)).cloned().collect();
-        if found.iter().map(|loss| loss.packages).sum::<u64>() >= packages {
-            return found;
-        }
-        assert!(start.elapsed() < PATIENCE, "no {packages} {reason} of {class} in {all:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+        found = all.into_iter().filter(|loss| (&*loss.class, loss.reason) == (class, reason)).collect();
+        found.iter().map(|loss| loss.packages).sum::<u64>() >= packages
+    });
+    found
 }
 
 /// Packages, bytes, and whether all times lie between then and now.
