@@ -136,6 +136,10 @@ impl Store {
         if pending.is_empty() {
             return;
         }
+        let batch = (pending[0].package.id, pending[pending.len() - 1].package.id);
+        if let Err(poisoned) = self.poison.begin_batch(batch) {
+            return pending.iter_mut().for_each(|item| item.result = Err(poisoned.clone()));
+        }
         parallel::for_each(pending, self.threads, |item| {
             item.result = item.draft.seal(now).map_err(CommitError::from);
         });
@@ -148,7 +152,7 @@ impl Store {
             // A failure poisons, which is looked at next.
             let _ = self.poison.fsynced(self.ready.sync(), &self.layout.ready);
         }
-        if let Err(poisoned) = self.check_poison() {
+        if let Err(poisoned) = self.poison.end_batch() {
             pending.iter_mut().for_each(|item| item.result = Err(poisoned.clone()));
         }
     }

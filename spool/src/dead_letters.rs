@@ -201,7 +201,8 @@ impl Spool {
         }
         for (found, directory) in [(&requeue, &layout.requeue), (&purge, &layout.purge)] {
             if !found.is_empty() {
-                store.poison.fsynced(store.fs.sync_dir(directory), directory)?;
+                let opened = store.fs.open_dir(directory).context("open", directory)?;
+                store.poison.fsynced(opened.sync(), directory)?;
             }
         }
         Ok(taken_up)

@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 
 use crate::clock::{Millis, millis, system_time};
 use crate::durable;
@@ -32,6 +32,8 @@ pub(crate) trait Fs: Send + Sync {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Written>>;
     /// Opens a file for reading.
     fn open(&self, path: &Path) -> io::Result<File>;
+    /// Opens a file for reading what the disk has, as far as what is in the page cache counts as written.
+    fn open_uncached(&self, path: &Path) -> io::Result<File>;
     /// Renames; fails with `AlreadyExists` when `to` exists.
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
@@ -123,6 +125,12 @@ impl Fs for Disk {
 
     fn open(&self, path: &Path) -> io::Result<File> {
         File::open(path)
+    }
+
+    fn open_uncached(&self, path: &Path) -> io::Result<File> {
+        let file = File::open(path)?;
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+        Ok(file)
     }
 
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -43,6 +43,16 @@ impl Layout {
         self.root.join("lock")
     }
 
+    /// The marker of a failed write.
+    pub(crate) fn failed(&self) -> PathBuf {
+        self.root.join("failed")
+    }
+
+    /// A file that exists for a moment at a start.
+    pub(crate) fn renewal(directory: &Path) -> PathBuf {
+        directory.join("renewal")
+    }
+
     /// The `number`th temporary file of a run.
     pub(crate) fn temporary(&self, run: u64, number: u64) -> PathBuf {
         self.tmp.join(format!("{run:016x}-{number:x}"))
@@ -71,11 +81,21 @@ pub(crate) fn segment(directory: &Path, run: u64, number: u32) -> PathBuf {
 
 /// Number, digest and listed name of a file in `ready/`.
 pub(crate) fn parse_package(file_name: &OsStr) -> Option<(Id, u64, &[u8])> {
-    let (run, rest) = hex_field(file_name.as_bytes(), 16)?;
-    let (counter, rest) = hex_field(rest.strip_prefix(b"-")?, COUNTER_BITS as usize / 4)?;
+    let (id, rest) = id_field(file_name.as_bytes())?;
     let (digest, rest) = hex_field(rest.strip_prefix(b"-")?, 16)?;
     let listed_name = rest.strip_prefix(b"-")?;
-    names::valid_listed(listed_name).then_some((Id { run, counter }, digest, listed_name))
+    names::valid_listed(listed_name).then_some((id, digest, listed_name))
+}
+
+/// A number as it is displayed.
+pub(crate) fn parse_id(text: &str) -> Option<Id> {
+    id_field(text.as_bytes()).filter(|(_, rest)| rest.is_empty()).map(|(id, _)| id)
+}
+
+fn id_field(bytes: &[u8]) -> Option<(Id, &[u8])> {
+    let (run, rest) = hex_field(bytes, 16)?;
+    let (counter, rest) = hex_field(rest.strip_prefix(b"-")?, COUNTER_BITS as usize / 4)?;
+    Some((Id { run, counter }, rest))
 }
 
 /// Run and number of a segment.

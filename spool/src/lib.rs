@@ -27,6 +27,7 @@ mod dead_letters;
 mod draft;
 mod entry;
 mod error;
+mod failed;
 mod fs;
 mod id;
 mod index;

@@ -179,6 +179,9 @@ impl Log {
 
     /// Durable when it returns.
     fn append(&mut self, losses: Vec<Loss>) -> Result<(), DiskError> {
+        if let Err(poisoned) = self.poison.check() {
+            return Err(io::Error::other(poisoned)).context("record losses in", &self.place.path);
+        }
         if self.current.as_ref().is_none_or(|segment| segment.records() >= SEGMENT_RECORDS) {
             self.begin()?;
         }

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::corrupt::{self, Corrupt};
 use crate::entry::Entry;
 use crate::error::{Context, DiskError, OpenError};
+use crate::failed;
 use crate::fs::{Disk, Found, Fs, create_dir_all};
 use crate::id::{Id, next_run};
 use crate::index::Index;
@@ -83,8 +84,25 @@ pub(crate) fn open_on(
     settings: &Settings,
 ) -> Result<(Spool, Recovery), DiskError> {
     let layout = Layout::new(&settings.root);
+    let opened = put_in_order(Arc::clone(&fs), clock, lock, settings, layout.clone());
+    if let Err(error) = &opened
+        && failed::is_failed_sync(error)
+    {
+        failed::mark(&*fs, &layout, &error.to_string(), None);
+    }
+    opened
+}
+
+fn put_in_order(
+    fs: Arc<dyn Fs>,
+    clock: Clock,
+    lock: Option<File>,
+    settings: &Settings,
+    layout: Layout,
+) -> Result<(Spool, Recovery), DiskError> {
     let now = clock.now();
     make_directories(&*fs, &layout)?;
+    let failure = failed::find(&*fs, &layout)?;
     let mut recovery = Recovery { unfinished: empty_tmp(&*fs, &layout)?, ..Recovery::default() };
     let replayed = seen_log::replay(&*fs, &layout, settings.duplicates, now)?;
     let packages = list_ready(&*fs, &layout, &mut recovery)?;
@@ -95,7 +113,7 @@ pub(crate) fn open_on(
         make_durable(&*fs, &layout, settings.sync_threads, packages, &replayed.deleted, &mut recovery)?;
 
     let run = next_run(last_run);
-    let poison = Arc::new(Poison::default());
+    let poison = Arc::new(Poison::new(Arc::clone(&fs), layout.clone()));
     let mut log = SeenLog::start(
         Arc::clone(&fs),
         &layout,
@@ -139,7 +157,13 @@ pub(crate) fn open_on(
         temporaries: AtomicU64::new(0),
         _lock: lock,
     };
-    Ok((Spool { store: Arc::new(store) }, recovery))
+    let spool = Spool { store: Arc::new(store) };
+    if failure.is_some() {
+        failed::verify_all(&spool)?;
+        let usage = spool.usage();
+        (recovery.packages, recovery.bytes) = (usage.files, usage.bytes);
+    }
+    Ok((spool, recovery))
 }
 
 fn make_directories(fs: &dyn Fs, layout: &Layout) -> Result<(), DiskError> {
@@ -154,6 +178,9 @@ fn make_directories(fs: &dyn Fs, layout: &Layout) -> Result<(), DiskError> {
     ];
     for directory in std::iter::once(&layout.root).chain(below) {
         create_dir_all(fs, directory).context("make the directory", directory)?;
+    }
+    for directory in [&layout.root, &layout.ready, &layout.corrupt] {
+        failed::renew(fs, directory)?;
     }
     // Those found may have been made by a process that died before it could fsync their names.
     fs.sync_dir(&layout.root).context("fsync", &layout.root)?;
@@ -245,7 +272,7 @@ fn sync_files(
     packages: &[FoundPackage],
 ) -> Result<(), DiskError> {
     if packages.len() > SYNC_EACH_MAX {
-        return fs.sync_everything(&layout.ready).context("sync the file system of", &layout.ready);
+        return fs.sync_everything(&layout.ready).context(failed::SYNC_ALL, &layout.ready);
     }
     let mut files: Vec<_> = packages.iter().map(|package| (package.path(layout), Ok(()))).collect();
     parallel::for_each(&mut files, threads, |(path, synced)| *synced = fs.sync_file(path));

@@ -228,7 +228,8 @@ mod tests {
         let mut replayed = replay(&*fs, &layout, duplicates, RECORD.time).unwrap();
         let run = replayed.last_run.unwrap_or(0) + 1;
         let found = std::mem::take(&mut replayed.segments);
-        (SeenLog::start(fs, &layout, duplicates, Arc::default(), run, found).unwrap(), replayed)
+        let poison = Arc::new(Poison::new(fs.clone(), layout.clone()));
+        (SeenLog::start(fs, &layout, duplicates, poison, run, found).unwrap(), replayed)
     }
 
     fn segments(log: &SeenLog) -> usize {

@@ -6,7 +6,8 @@
 //! wrong does not count; whoever acts upon a record does so only after its fsync. Room for all its records is set
 //! aside when a segment is made: records of deletions and losses must be written on a full disk, too.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -43,16 +44,21 @@ pub(crate) fn find(fs: &dyn Fs, directory: &Path) -> Result<Vec<(u64, u32)>, Dis
     Ok(segments)
 }
 
-/// The whole records of a segment, made durable before anything is done because of them.
+/// The whole records of a segment, made durable before anything is done because of them, and read from the disk
+/// itself: what an earlier process could not write may still be in the cache (module `failed`).
 pub(crate) fn read_durable<const N: usize>(fs: &dyn Fs, path: &Path) -> Result<Vec<[u8; N]>, DiskError> {
     fs.sync_file(path).context("fsync", path)?;
-    read(fs, path)
+    records(fs.open_uncached(path), path)
 }
 
 /// The whole records of a segment.
 pub(crate) fn read<const N: usize>(fs: &dyn Fs, path: &Path) -> Result<Vec<[u8; N]>, DiskError> {
+    records(fs.open(path), path)
+}
+
+fn records<const N: usize>(file: io::Result<File>, path: &Path) -> Result<Vec<[u8; N]>, DiskError> {
     let mut bytes = Vec::new();
-    fs.open(path).and_then(|mut file| file.read_to_end(&mut bytes)).context("read", path)?;
+    file.and_then(|mut file| file.read_to_end(&mut bytes)).context("read", path)?;
     Ok(bytes.as_chunks::<N>().0.iter().filter(|record| is_whole(record)).copied().collect())
 }
 

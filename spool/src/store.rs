@@ -206,6 +206,6 @@ impl Store {
     }
 
     pub(crate) fn check_poison(&self) -> Result<(), CommitError> {
-        self.poison.reason().map_or(Ok(()), |reason| Err(CommitError::Poisoned { reason }))
+        self.poison.check()
     }
 }

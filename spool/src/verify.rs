@@ -56,18 +56,29 @@ pub enum Unfit {
 impl Spool {
     /// Opens a package's bytes, after having read and compared all of them. Takes time in proportion to its size.
     pub fn open_verified(&self, package: &Package) -> Result<File, Unfit> {
-        let compare = |mut file: File| -> io::Result<(u64, File)> {
-            let found = digest(&mut file)?;
-            file.rewind()?;
-            Ok((found, file))
-        };
-        match self.open_package(package).and_then(compare) {
-            Ok((found, file)) if found == package.digest => Ok(file),
-            Ok((found, _)) => Err(Unfit::Damaged(Damage::Changed { found })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Unfit::Damaged(Damage::Missing)),
-            Err(error) if is_damage(&error) => Err(Unfit::Damaged(Damage::Unreadable(error))),
-            Err(error) => Err(Unfit::Disk(error)),
-        }
+        compare(package, self.open_package(package))
+    }
+
+    /// Compares the bytes that the disk itself has. They were fsynced before.
+    pub(crate) fn verify_on_disk(&self, package: &Package) -> Result<(), Unfit> {
+        let path = self.store.layout.package(package.id, package.digest, &package.listed_name);
+        compare(package, self.store.fs.open_uncached(&path)).map(drop)
+    }
+}
+
+/// The file at its start again, if its bytes are those that arrived.
+fn compare(package: &Package, file: io::Result<File>) -> Result<File, Unfit> {
+    let read = |mut file: File| -> io::Result<(u64, File)> {
+        let found = digest(&mut file)?;
+        file.rewind()?;
+        Ok((found, file))
+    };
+    match file.and_then(read) {
+        Ok((found, file)) if found == package.digest => Ok(file),
+        Ok((found, _)) => Err(Unfit::Damaged(Damage::Changed { found })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Unfit::Damaged(Damage::Missing)),
+        Err(error) if is_damage(&error) => Err(Unfit::Damaged(Damage::Unreadable(error))),
+        Err(error) => Err(Unfit::Disk(error)),
     }
 }
 
@@ -87,7 +98,7 @@ pub(crate) fn digest(reader: &mut impl Read) -> io::Result<u64> {
 
 /// Whether an error speaks of the file's blocks, and not of a lack of descriptors, memory or rights: the disk gives
 /// none (`EIO`), or the file system finds its own checksums wrong (`EBADMSG`, `EUCLEAN`).
-pub(crate) fn is_damage(error: &io::Error) -> bool {
+fn is_damage(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(errno, Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN))
 }

@@ -1,8 +1,8 @@
 //! A file system in memory that behaves, at a power cut, as badly as a real one may.
 //!
 //! Bytes that were not fsynced may be there, be missing, or be there in part; names that were not fsynced may be as
-//! before, as after, or as at any time between, each for itself. A failed fsync loses what it should have saved,
-//! and the next one succeeds. A fuse lets every call after the n-th fail without effect, as when the process dies.
+//! before, as after, or as at any time between, each for itself. A failed fsync loses what it should have saved:
+//! until the next boot it is still shown, and the next fsync succeeds and saves nothing. A fuse lets every call after the n-th fail without effect, as when the process dies.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -36,6 +36,8 @@ pub(crate) enum Fuse {
     Death(u32),
     /// The fsync after that many others fails.
     FailedFsync(u32),
+    /// The same, and so many changes later the process is dead.
+    FailedThenDeath(u32, u32),
     /// After that many things were opened, the next one is not: no descriptor is left. (But for reading: that is how
     /// a test looks.)
     NoDescriptor(u32),
@@ -46,11 +48,17 @@ struct Inode {
     bytes: Vec<u8>,
     modified: Millis,
     durable: (Vec<u8>, Millis),
+    /// An fsync has failed: the pages are taken for written.
+    lost: bool,
 }
 
 /// For each name what it stood for since the last fsync, the present last.
 #[derive(Clone, Default)]
-struct Names(BTreeMap<OsString, Vec<Option<Node>>>);
+struct Names {
+    history: BTreeMap<OsString, Vec<Option<Node>>>,
+    /// An fsync has failed, and nothing was changed since.
+    lost: bool,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Node {
@@ -60,18 +68,19 @@ enum Node {
 
 impl Names {
     fn get(&self, name: &OsStr) -> Option<Node> {
-        *self.0.get(name)?.last()?
+        *self.history.get(name)?.last()?
     }
 
     fn set(&mut self, name: &OsStr, node: Option<Node>) {
-        self.0.entry(name.to_owned()).or_insert_with(|| vec![None]).push(node);
+        self.lost = false;
+        self.history.entry(name.to_owned()).or_insert_with(|| vec![None]).push(node);
     }
 
     fn settle(&mut self, mut choose: impl FnMut(&[Option<Node>]) -> usize) {
-        for history in self.0.values_mut() {
+        for history in self.history.values_mut() {
             *history = vec![history[choose(history)]];
         }
-        self.0.retain(|_, history| history[0].is_some());
+        self.history.retain(|_, history| history[0].is_some());
     }
 }
 
@@ -108,7 +117,11 @@ impl Disk {
                 self.fuse = None;
                 Ok(false)
             }
-            Some(Fuse::FailedFsync(left)) => {
+            Some(Fuse::FailedThenDeath(0, changes)) => {
+                self.fuse = Some(Fuse::Death(*changes));
+                Ok(false)
+            }
+            Some(Fuse::FailedFsync(left) | Fuse::FailedThenDeath(left, _)) => {
                 *left -= 1;
                 Ok(true)
             }
@@ -147,13 +160,14 @@ impl Disk {
     fn sync_inode(&mut self, inode: usize) -> io::Result<()> {
         let works = self.sync()?;
         let inode = &mut self.files[inode];
-        if works {
-            inode.durable = (inode.bytes.clone(), inode.modified);
-            return Ok(());
+        if !works {
+            inode.lost = true;
+            return Err(io::Error::other("fsync failed"));
         }
-        // The lost pages count as clean from now on, and read back as what is on the disk.
-        inode.bytes.clone_from(&inode.durable.0);
-        Err(io::Error::other("fsync failed"))
+        if !inode.lost {
+            inode.durable = (inode.bytes.clone(), inode.modified);
+        }
+        Ok(())
     }
 }
 
@@ -179,6 +193,14 @@ impl Memory {
         lock(&self.0).alive().is_err()
     }
 
+    /// The disk forgets a file's bytes; the cache goes on showing them.
+    pub(crate) fn lose_behind_the_cache(&self, path: &Path) {
+        let mut disk = lock(&self.0);
+        let inode = disk.file(path).expect("exists");
+        disk.files[inode].durable.0.clear();
+        disk.files[inode].lost = true;
+    }
+
     /// The process is gone, the system is not: everything written is there, durable or not.
     pub(crate) fn kill(&self) {
         lock(&self.0).fuse = None;
@@ -200,9 +222,11 @@ impl Memory {
             }
             inode.modified = if dice(2) == 0 { inode.durable.1 } else { inode.modified };
             inode.durable = (inode.bytes.clone(), inode.modified);
+            inode.lost = false;
         }
         for names in disk.directories.values_mut() {
             names.settle(|history| dice(history.len()));
+            names.lost = false;
         }
         let lost: Vec<_> = disk.directories.keys().filter(|path| !disk.reachable(path)).cloned().collect();
         for path in lost {
@@ -256,7 +280,7 @@ impl Fs for Memory {
                 modified: inode.map_or(0, |inode| inode.modified),
             })
         };
-        let found: Vec<Found> = names.0.iter().filter_map(found).collect();
+        let found: Vec<Found> = names.history.iter().filter_map(found).collect();
         drop(disk);
         found.into_iter().for_each(visitor);
         Ok(())
@@ -285,6 +309,17 @@ impl Fs for Memory {
         file.write_all(&disk.files[inode].bytes)?;
         file.rewind()?;
         Ok(file)
+    }
+
+    fn open_uncached(&self, path: &Path) -> io::Result<File> {
+        let mut disk = lock(&self.0);
+        let inode = disk.file(path)?;
+        let inode = &mut disk.files[inode];
+        if std::mem::take(&mut inode.lost) {
+            inode.bytes.clone_from(&inode.durable.0);
+        }
+        drop(disk);
+        self.open(path)
     }
 
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -326,8 +361,9 @@ impl Fs for Memory {
         let works = disk.sync()?;
         for inode in &mut disk.files {
             match works {
-                true => inode.durable = (inode.bytes.clone(), inode.modified),
-                false => inode.bytes.clone_from(&inode.durable.0),
+                true if !inode.lost => inode.durable = (inode.bytes.clone(), inode.modified),
+                true => {}
+                false => inode.lost |= inode.bytes != inode.durable.0,
             }
         }
         if works { Ok(()) } else { Err(io::Error::other("syncfs failed")) }
@@ -356,9 +392,12 @@ impl Directory for DirectoryHandle {
         let works = disk.sync()?;
         let names = disk.names(&self.path)?;
         if !works {
+            names.lost = true;
             return Err(io::Error::other("fsync failed"));
         }
-        names.settle(|history| history.len() - 1);
+        if !names.lost {
+            names.settle(|history| history.len() - 1);
+        }
         Ok(())
     }
 }
@@ -375,6 +414,7 @@ impl Written for Handle {
         let inode = &mut disk.files[self.inode];
         let offset = offset as usize;
         assert!(offset >= inode.durable.0.len(), "what is durable is never written over");
+        assert!(!inode.lost, "nothing is written where an fsync has failed");
         let end = inode.bytes.len().max(offset + bytes.len());
         inode.bytes.resize(end, 0);
         inode.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);

@@ -4,6 +4,7 @@
 //! - What was deleted is gone.
 //! - A repeat of either is recognised as long as it should be, and not longer.
 //! - What was neither confirmed nor refused is there whole, or not at all.
+//! - A loss that was recorded stays recorded, once.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -18,8 +19,8 @@ use crate::clock::{Clock, Millis, millis};
 use crate::draft::Draft;
 use crate::parallel::lock;
 use crate::{
-    CommitError, DiskError, Duplicates, Overflow, Package, Recovery, Settings, Spool, Stored, names, recover,
-    seen,
+    CommitError, DiskError, Duplicates, Loss, LossReason, Overflow, Package, Recovery, Settings, Spool,
+    Stored, names, recover, seen,
 };
 
 pub(super) const MINUTE: Millis = 60_000;
@@ -36,8 +37,10 @@ pub(super) enum Step {
     Delete(Vec<usize>),
     Wait(Millis),
     Crash(Crash),
-    /// A crash, and during the next start another one, after so many calls.
-    CrashTwice(Crash, u32),
+    /// A crash, and during the next start another one, or a failed fsync.
+    CrashTwice(Crash, Fuse),
+    /// Refuse packages, and drop some as if there were no room: what gets recorded.
+    Lose(u64),
     /// Something goes wrong after some more calls; a process that dies of it ends in that way.
     Light(Fuse, Crash),
 }
@@ -65,14 +68,20 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..6_u32).prop_map(Fuse::Death),
         2 => (0..40_u32).prop_map(Fuse::Death),
         2 => (0..12_u32).prop_map(Fuse::FailedFsync),
+        2 => (0..12_u32, 0..12_u32).prop_map(|(fsyncs, changes)| Fuse::FailedThenDeath(fsyncs, changes)),
         2 => (0..4_u32).prop_map(Fuse::NoDescriptor),
+    ];
+    let at_start = prop_oneof![
+        1 => (0..60_u32).prop_map(Fuse::Death),
+        1 => (0..30_u32).prop_map(Fuse::FailedFsync),
     ];
     prop_oneof![
         4 => batch.prop_map(Step::Commit),
         4 => prop::collection::vec(0..9_usize, 1..4).prop_map(Step::Delete),
         2 => prop::sample::select(vec![1, 10, 20, 4 * 24 * 60]).prop_map(|minutes| Step::Wait(minutes * MINUTE)),
         2 => crash().prop_map(Step::Crash),
-        1 => (crash(), 0..40_u32).prop_map(|(crash, calls)| Step::CrashTwice(crash, calls)),
+        2 => (crash(), at_start).prop_map(|(crash, fuse)| Step::CrashTwice(crash, fuse)),
+        1 => (1..4_u64).prop_map(Step::Lose),
         2 => (fuse, crash()).prop_map(|(fuse, crash)| Step::Light(fuse, crash)),
     ]
 }
@@ -104,6 +113,12 @@ pub(super) struct Owner {
     deleted: BTreeMap<Sent, Millis>,
     /// How the process ends when the fuse burns down; while there is one, calls may fail.
     fuse: Option<Crash>,
+    /// Packages that the spool said were recorded as lost.
+    lost: u64,
+    /// Those that it did not say so of.
+    pub(super) perhaps_lost: u64,
+    /// Refused ones, which the next flush records as long as the process lives.
+    perhaps_refused: u64,
 }
 
 impl Owner {
@@ -117,6 +132,9 @@ impl Owner {
             states: BTreeMap::new(),
             deleted: BTreeMap::new(),
             fuse: None,
+            lost: 0,
+            perhaps_lost: 0,
+            perhaps_refused: 0,
         };
         owner.disk.light(Fuse::Death(first_start));
         drop(owner.open_spool());
@@ -139,9 +157,10 @@ impl Owner {
             Step::Delete(places) => self.delete(&places),
             Step::Wait(time) => _ = self.time.fetch_add(time, Ordering::Relaxed),
             Step::Crash(crash) => self.crash(crash),
-            Step::CrashTwice(crash, calls) => {
+            Step::Lose(packages) => self.lose_packages(packages),
+            Step::CrashTwice(crash, fuse) => {
                 self.lose(crash);
-                self.disk.light(Fuse::Death(calls));
+                self.disk.light(fuse);
                 drop(self.open_spool());
                 self.crash(crash);
             }
@@ -241,6 +260,37 @@ impl Owner {
         }
     }
 
+    /// Only what is acknowledged must be found again; a drop that is not acknowledged may be recorded all the same.
+    fn lose_packages(&mut self, packages: u64) {
+        let recorded = match packages {
+            // What is dropped is recorded first.
+            1 => {
+                let loss = Loss::of("data", LossReason::Dropped, 1, self.now());
+                self.spool().store.record_losses(&[loss])
+            }
+            _ => {
+                (0..packages).for_each(|_| self.spool().refused("data", LossReason::Full, 1));
+                self.spool().flush_losses()
+            }
+        };
+        match recorded {
+            Ok(()) if packages == 1 => self.lost += 1,
+            Ok(()) => self.lost += packages + std::mem::take(&mut self.perhaps_refused),
+            Err(error) => {
+                assert!(self.fuse.is_some(), "{error}");
+                let perhaps = if packages == 1 { &mut self.perhaps_lost } else { &mut self.perhaps_refused };
+                *perhaps += packages;
+            }
+        }
+        self.check_losses();
+    }
+
+    fn check_losses(&mut self) {
+        let found: u64 = self.spool().losses().iter().map(|loss| loss.packages).sum();
+        let most = self.lost + self.perhaps_lost + self.perhaps_refused;
+        assert!((self.lost..=most).contains(&found), "{found} losses, but {} to {most}", self.lost);
+    }
+
     fn crash(&mut self, crash: Crash) {
         self.lose(crash);
         self.open();
@@ -271,6 +321,9 @@ impl Owner {
         assert!(recovery.corrupt.is_empty(), "nothing doubled, nothing scrambled: {recovery:?}");
         self.spool = Some(spool);
         self.learn();
+        self.check_losses();
+        self.lost = self.spool().losses().iter().map(|loss| loss.packages).sum();
+        (self.perhaps_lost, self.perhaps_refused) = (0, 0);
     }
 
     fn open_spool(&self) -> Result<(Spool, Recovery), DiskError> {
@@ -372,7 +425,7 @@ proptest! {
     #[test]
     fn what_was_promised_holds(
         threads in prop_oneof![9 => Just(1_usize), 1 => Just(4_usize)],
-        first_start in 0..20_u32,
+        first_start in 0..60_u32,
         steps in prop::collection::vec(step(), 1..25),
     ) {
         let mut owner = Owner::new(threads, first_start);

@@ -6,7 +6,7 @@ use super::memory::Fuse;
 use super::promises::{Crash, MINUTE, NAMES, Owner, State, Step, bytes};
 use crate::fs::Fs;
 use crate::names::COPIES;
-use crate::{CommitError, Id, Stored};
+use crate::{CommitError, Id, LossReason, Stored};
 
 fn live(steps: impl IntoIterator<Item = Step>) -> Owner {
     let mut owner = Owner::new(1, u32::MAX);
@@ -144,4 +144,45 @@ fn a_deletion_that_lacks_a_descriptor_is_made_up_for() {
     owner.take(Step::Delete(vec![0]));
     owner.take(Step::Crash(Crash::Blackout));
     assert_eq!(owner.spool().usage().files, 0);
+}
+
+/// The files of a batch are in `ready/` when the fsync of that directory fails, and the process is killed before it can
+/// remove them. Its senders heard nothing, or a refusal; the next start must not count them for packages.
+#[test]
+fn a_batch_that_failed_is_not_there_after_a_start() {
+    let ready = Path::new("/data/spool/ready");
+    let mut owner = live([Step::Commit(vec![(2, 0)])]);
+    // The fsync of the file works, that of the directory does not; two changes leave the marker.
+    owner.disk.light(Fuse::FailedThenDeath(1, 2));
+    let mut draft = owner.spool().begin(NAMES[2], 1).unwrap();
+    draft.write(b"x").unwrap();
+    owner.spool().commit(vec![(draft, NAMES[2].to_vec())]).remove(0).unwrap_err();
+    assert!(owner.disk.is_dead());
+    owner.disk.kill();
+    assert_eq!(owner.disk.list(ready).unwrap().len(), 2, "it was killed before it could tidy up");
+    owner.take(Step::Crash(Crash::Process));
+    assert_eq!(owner.disk.list(ready).unwrap().len(), 1);
+    assert!(owner.disk.open(Path::new("/data/spool/failed")).is_err(), "the marker is gone");
+    owner.take(Step::Crash(Crash::Blackout));
+}
+
+/// The cache shows a package whose bytes the disk has lost, and an fsync has failed: the start looks at the disk.
+#[test]
+fn after_a_failed_write_the_cache_is_not_believed() {
+    let mut owner = live([Step::Commit(vec![(2, 0), (2, 1)])]);
+    let package = owner.spool().find(NAMES[2]).unwrap();
+    let path = owner.spool().store.layout.package(package.id, package.digest, &package.listed_name);
+    owner.disk.lose_behind_the_cache(&path);
+    let place = owner.states.keys().find(|((_, content), _)| bytes(*content).len() as u64 == package.size);
+    let copy = *place.unwrap();
+    owner.take(Step::Crash(Crash::Process));
+    assert_eq!(owner.spool().usage().files, 2, "nothing has failed, as far as anybody knows");
+    owner.take(Step::Light(Fuse::FailedFsync(0), Crash::Process));
+    owner.states.remove(&copy);
+    owner.perhaps_lost += 1;
+    owner.take(Step::Lose(2));
+    assert_eq!(owner.spool().usage().files, 1);
+    let losses = owner.spool().losses();
+    assert_eq!((losses[0].reason, losses[0].bytes), (LossReason::Corrupt, package.size));
+    assert_eq!(owner.disk.list(Path::new("/data/spool/corrupt")).unwrap().len(), 1);
 }
