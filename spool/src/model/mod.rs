@@ -1,5 +1,6 @@
 //! A model of the spool, and a disk that forgets: whatever happens, what was promised holds.
 
+mod drops;
 pub(crate) mod memory;
 mod promises;
 mod stories;
