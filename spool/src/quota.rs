@@ -7,12 +7,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::error::{Bound, Full};
-use crate::fs::Fs;
 use crate::overflow::{ClassId, DATA_CLASS, Overflow, Policy, agent};
 use crate::parallel::lock;
 
@@ -40,13 +39,15 @@ pub(crate) struct Scope {
 /// Stands for an agent in a class.
 pub(crate) type AgentKey = u64;
 
+/// Asks the file system for its free bytes.
+type FreeSpace = Box<dyn Fn() -> io::Result<u64> + Send + Sync>;
+
 /// The room of one spool.
 pub(crate) struct Quota {
     pub(crate) limits: Limits,
     pub(crate) overflow: Overflow,
     hasher: RandomState,
-    fs: Arc<dyn Fs>,
-    root: PathBuf,
+    free: FreeSpace,
     taken: Mutex<Taken>,
 }
 
@@ -112,7 +113,11 @@ pub(crate) struct Shortage {
 }
 
 impl Quota {
-    pub(crate) fn new(limits: Limits, overflow: Overflow, fs: Arc<dyn Fs>, root: PathBuf) -> Arc<Self> {
+    pub(crate) fn new(
+        limits: Limits,
+        overflow: Overflow,
+        free: impl Fn() -> io::Result<u64> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let taken = Taken {
             all: Count::default(),
             classes: vec![Count::default(); overflow.classes().len()],
@@ -121,7 +126,8 @@ impl Quota {
             available: 0,
             read: None,
         };
-        Arc::new(Self { limits, overflow, hasher: RandomState::new(), fs, root, taken: Mutex::new(taken) })
+        let hasher = RandomState::new();
+        Arc::new(Self { limits, overflow, hasher, free: Box::new(free), taken: Mutex::new(taken) })
     }
 
     /// Whose room a package sent as `name` takes.
@@ -232,8 +238,8 @@ impl Quota {
         if taken.read.is_some_and(|read| now - read < FREE_SPACE_INTERVAL) {
             return;
         }
-        let free = self.fs.free(&self.root).unwrap_or_else(|error| {
-            tracing::warn!(path = %self.root.display(), %error, "cannot read the free space, taking it for none");
+        let free = (self.free)().unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read the free space, taking it for none");
             0
         });
         // What was promised may be written in part already: counting it whole errs on the safe side.
@@ -341,3 +347,6 @@ impl Drop for Room {
         taken.subtract(self.scope, Count { files: 1, bytes: self.bytes });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,7 +131,11 @@ fn put_in_order(
         reserve_bytes: settings.reserve_bytes,
     };
     let ready = fs.open_dir(&layout.ready).context("open", &layout.ready)?;
-    let quota = Quota::new(limits, settings.overflow.clone(), Arc::clone(&fs), layout.root.clone());
+    let free = {
+        let (fs, root) = (Arc::clone(&fs), layout.root.clone());
+        move || fs.free(&root)
+    };
+    let quota = Quota::new(limits, settings.overflow.clone(), free);
     let mut oldest = Oldest::new(&settings.overflow);
     for (id, entry) in index.packages() {
         let scope = quota.scope(&names::sent(entry.listed_name(), entry.digest()));
