@@ -105,6 +105,8 @@ impl Shared {
             durable::create_dir_all(directory)?;
             check_file_system(directory, &temporary)?;
         }
+        // Those found may have been made by a process that died before it could fsync their names.
+        durable::sync_dir(root)?;
         Ok(Self {
             root: root.into(),
             overwrite,

@@ -36,6 +36,9 @@ use crate::store::{Settings, Spool, State, Store};
 /// Tests get there sooner.
 const SYNC_EACH_MAX: usize = if cfg!(test) { 2 } else { 1_024 };
 
+/// Directories above the spool's own that may have been made together with it: an owner's root, and what that lies in.
+const ANCESTORS: usize = 2;
+
 /// What [`Spool::open`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
@@ -188,12 +191,14 @@ fn make_directories(fs: &dyn Fs, layout: &Layout) -> Result<(), DiskError> {
     }
     // Those found may have been made by a process that died before it could fsync their names.
     fs.sync_dir(&layout.root).context("fsync", &layout.root)?;
-    let above = layout.root.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match fs.sync_dir(above) {
-        // Not ours to read: then it was not us who made the directory, either.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        result => result.context("fsync", above),
-    }
+    layout.root.ancestors().skip(1).take(ANCESTORS).try_for_each(|above| {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match fs.sync_dir(above) {
+            // Not ours to read: then it was not us who made what is in it, either.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            result => result.context("fsync", above),
+        }
+    })
 }
 
 /// Removes what was being written when the spool was last used.

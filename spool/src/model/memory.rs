@@ -172,10 +172,18 @@ impl Disk {
 }
 
 impl Memory {
-    /// A disk on which only `root` exists.
+    /// A disk on which only `root` exists, and what it lies in.
     pub(crate) fn new(root: &Path) -> Self {
         let memory = Self::default();
-        lock(&memory.0).directories.insert(root.to_owned(), Names::default());
+        let mut disk = lock(&memory.0);
+        for directory in root.ancestors() {
+            disk.directories.entry(directory.to_owned()).or_default();
+            if let Some((above, name)) = directory.parent().zip(directory.file_name()) {
+                let names = disk.directories.entry(above.to_owned()).or_default();
+                names.history.insert(name.to_owned(), vec![Some(Node::Directory)]);
+            }
+        }
+        drop(disk);
         memory
     }
 

@@ -1,5 +1,5 @@
-//! The disk fails to write what it was given: the node refuses, ends, and believes nothing at its next start. The fault
-//! is made by `strace`, whose counts are a thread's own: the first fsync of `ready/` in a thread is the start's, or the
+//! The disk fails. When it does not write what it was given, the node refuses, ends, and believes nothing at its next
+//! start; when it does not read a package, that one is set aside. The fault is made by `strace`, whose counts are a thread's own: the first fsync of `ready/` in a thread is the start's, or the
 //! first commit's.
 
 mod support;
@@ -66,4 +66,28 @@ fn a_start_that_ends_in_a_failed_fsync_is_not_believed_by_the_next() {
     assert!(line.contains("verified=1") && line.contains("damaged=0"), "{line}");
     assert!(!node.root.path("spool/failed").exists());
     assert_eq!(node.connect().get("MV <a.1700000000.data>"), Ok(b"first".to_vec()));
+}
+
+#[test]
+fn a_package_that_cannot_be_read_is_set_aside_and_blocks_nothing() {
+    let node = Root::new(CONFIG).start();
+    for name in ["a.1700000000.data", "b.1700000000.data"] {
+        assert_eq!(node.connect().send(name, b"bytes"), "SEND OK");
+    }
+    let root = node.kill();
+    let files = fs::read_dir(root.path("spool/ready")).expect("lists");
+    let mut files: Vec<_> = files.map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    let mut strace = Command::new("strace");
+    strace.args(["-D", "-f", "-q", "-o", "/dev/null", "-e", "trace=read", "-P"]).arg(&files[0]);
+    strace.args(["-e", "inject=read:error=EIO", BINARY]);
+    let node = root.start_by(strace);
+    let mut client = node.connect();
+    assert_eq!(client.get("LS <.>"), Ok(b"a.1700000000.data\nb.1700000000.data".to_vec()));
+    assert_eq!(client.get("RECV <a.1700000000.data>"), Err("RECV ERR (file does not exist)".into()));
+    assert_eq!(client.get("MV <b.1700000000.data>"), Ok(b"bytes".to_vec()));
+    assert_eq!(client.get("LS <.>"), Ok(Vec::new()));
+    node.logs("its bytes cannot be read");
+    let kept = node.root.path("spool/corrupt").join(files[0].file_name().expect("a name"));
+    assert_eq!(fs::read(kept).expect("reads"), b"bytes", "nothing was removed");
 }
