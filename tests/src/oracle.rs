@@ -128,20 +128,25 @@ impl Oracle {
 
     /// Compares.
     pub fn judge(&self, arrivals: &[Arrival]) -> Verdict {
+        let listed = |arrival: &Arrival| (arrival.name.clone(), arrival.bytes.len(), digest(&arrival.bytes));
+        self.judge_listed(&arrivals.iter().map(listed).collect::<Vec<_>>())
+    }
+
+    /// Compares with a list of what arrived: name, size and digest of each.
+    pub fn judge_listed(&self, arrivals: &[(String, usize, Digest)]) -> Verdict {
         let offered = self.lock();
         let mut verdict = Verdict::default();
         let mut seen: HashMap<Digest, u32> = HashMap::new();
-        for arrival in arrivals {
-            let digest = digest(&arrival.bytes);
-            match offered.get(&digest) {
-                Some(known) if agent_of(&known.name) == agent_of(&arrival.name) => {}
-                Some(known) => verdict.strange.push(format!("{} came as {}", known.name, arrival.name)),
-                None => verdict.strange.push(format!("{} ({} bytes)", arrival.name, arrival.bytes.len())),
+        for (name, size, digest) in arrivals {
+            match offered.get(digest) {
+                Some(known) if agent_of(&known.name) == agent_of(name) => {}
+                Some(known) => verdict.strange.push(format!("{} came as {name}", known.name)),
+                None => verdict.strange.push(format!("{name} ({size} bytes)")),
             }
-            let times = seen.entry(digest).or_default();
+            let times = seen.entry(*digest).or_default();
             *times += 1;
-            if offered.get(&digest).map_or(1, |known| known.times + known.spare) + 1 == *times {
-                verdict.doubled.push(arrival.name.clone());
+            if offered.get(digest).map_or(1, |known| known.times + known.spare) + 1 == *times {
+                verdict.doubled.push(name.clone());
             }
         }
         let lost = offered.iter().filter(|(digest, offered)| {

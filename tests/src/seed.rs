@@ -21,6 +21,11 @@ impl Seed {
         Seed(chosen)
     }
 
+    /// A chosen one.
+    pub fn of(number: u64) -> Seed {
+        Seed(number)
+    }
+
     /// A generator of its own for one run, so that each run can be repeated alone.
     pub fn run(&self, index: u64) -> Seed {
         let mut seed = Seed(self.0 ^ index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
