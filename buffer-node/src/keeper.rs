@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tidegate_spool::{CommitError, Spool, TakenUp};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::fatal::Fatal;
 
@@ -46,9 +46,8 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.stop = None;
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            error!("the thread that keeps loss records has crashed; see the log above");
-        }
+        // A crash has been declared by the thread itself.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
@@ -57,6 +56,15 @@ struct Round {
     fatal: Fatal,
     /// Rounds in a row in which something failed.
     failed: u32,
+}
+
+/// Without this thread nothing would record losses any more.
+impl Drop for Round {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.fatal.declare("the thread that keeps loss records has crashed; see the log above");
+        }
+    }
 }
 
 impl Round {

@@ -1,0 +1,102 @@
+//! Dead letters on the real disk: their ways back in and out, and what keeps them waiting.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::path::Path;
+
+use tidegate_spool::{
+    Condition, Damage, DeadLetters, Duplicates, LossReason, Overflow, SYNC_THREADS, SetAside, Settings,
+    Spool, Stored, TakenUp, Unfit,
+};
+
+fn open(root: &Path) -> Spool {
+    let settings = Settings {
+        root: root.join("spool"),
+        max_bytes: 1_000_000,
+        max_files: 1,
+        reserve_bytes: 0,
+        duplicates: Duplicates::default(),
+        overflow: Overflow::default(),
+        sync_threads: SYNC_THREADS,
+    };
+    Spool::open(settings).unwrap().0
+}
+
+fn store(spool: &Spool, name: &[u8], bytes: &[u8]) {
+    let mut draft = spool.begin(name, bytes.len() as u64).unwrap();
+    draft.write(bytes).unwrap();
+    let stored = spool.commit(vec![(draft, name.to_vec())]).remove(0).unwrap();
+    assert!(matches!(stored, Stored::New { .. }));
+}
+
+fn delete(spool: &Spool, name: &[u8]) {
+    let lease = spool.lease(name).unwrap();
+    spool.delete(vec![lease]).remove(0).unwrap();
+}
+
+/// Changes the bytes of the only package, and has it set aside.
+fn damage(spool: &Spool, root: &Path, name: &[u8]) {
+    let file = fs::read_dir(root.join("spool/ready")).unwrap().next().unwrap().unwrap().path();
+    fs::write(&file, "other").unwrap();
+    let package = spool.find(name).unwrap();
+    let Err(Unfit::Damaged(damage @ Damage::Changed { .. })) = spool.open_verified(&package) else {
+        panic!("the damage is not seen");
+    };
+    let outcome = spool.set_aside(spool.lease(name).unwrap(), &damage).unwrap();
+    assert_eq!(outcome, SetAside::Moved(root.join("spool/corrupt").join(file.file_name().unwrap())));
+}
+
+#[test]
+fn a_requeued_one_waits_for_room() {
+    let root = tempfile::tempdir().unwrap();
+    let spool = open(root.path());
+    store(&spool, b"a.5.data", b"whole");
+    damage(&spool, root.path(), b"a.5.data");
+    assert_eq!((spool.usage().files, spool.usage().bytes), (0, 0));
+    store(&spool, b"b.5.data", b"b");
+    let letters = DeadLetters::of(&root.path().join("spool"));
+    letters.requeue(&letters.list().unwrap()[0]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(spool.take_up_dead_letters().unwrap(), TakenUp { waiting: 1, ..TakenUp::default() });
+    }
+    delete(&spool, b"b.5.data");
+    assert_eq!(spool.take_up_dead_letters().unwrap(), TakenUp { requeued: 1, ..TakenUp::default() });
+    assert_eq!(spool.take_up_dead_letters().unwrap(), TakenUp::default());
+    let package = spool.find(b"a.5.data").unwrap();
+    assert!(spool.open_verified(&package).is_ok(), "its bytes are what they are now");
+}
+
+#[test]
+fn one_that_cannot_be_a_package_comes_back() {
+    let root = tempfile::tempdir().unwrap();
+    let spool = open(root.path());
+    let long = "x".repeat(201);
+    fs::write(root.path().join("spool/corrupt").join(&long), "foreign").unwrap();
+    let letters = DeadLetters::of(&root.path().join("spool"));
+    let found = letters.list().unwrap();
+    assert!(found[0].sent_name.is_none() && matches!(found[0].condition, Condition::Foreign { .. }));
+    letters.requeue(&found[0]).unwrap();
+    assert_eq!(spool.take_up_dead_letters().unwrap(), TakenUp { returned: 1, ..TakenUp::default() });
+    assert_eq!(letters.list().unwrap().len(), 1);
+    letters.purge(&letters.list().unwrap()[0]).unwrap();
+    assert_eq!(spool.take_up_dead_letters().unwrap(), TakenUp { purged: 1, ..TakenUp::default() });
+    let losses = spool.losses();
+    assert_eq!((losses.len(), losses[0].reason, losses[0].bytes), (1, LossReason::Purged, 7));
+}
+
+/// One that was found damaged a moment before its deletion, or before a later package took its name.
+#[test]
+fn a_package_that_is_gone_is_not_set_aside_and_a_later_one_of_its_name_neither() {
+    let root = tempfile::tempdir().unwrap();
+    let spool = open(root.path());
+    store(&spool, b"a.5.data", b"whole");
+    let package = spool.find(b"a.5.data").unwrap();
+    delete(&spool, b"a.5.data");
+    assert!(matches!(spool.open_verified(&package), Err(Unfit::Damaged(Damage::Missing))));
+    store(&spool, b"a.5.data", b"later");
+    assert!(matches!(spool.open_verified(&package), Err(Unfit::Damaged(Damage::Missing))));
+    assert!(spool.open_verified(&spool.find(b"a.5.data").unwrap()).is_ok());
+    assert!(spool.losses().is_empty());
+    assert_eq!(spool.usage().files, 1);
+}
