@@ -164,14 +164,15 @@ impl Store {
             if agent.is_none() {
                 state.oldest.begin_scan(scope.class);
             }
-            state.index.packages().map(|(id, entry)| (id, entry.clone())).collect()
+            let claimed = |id| state.index.is_leased(id);
+            state.index.packages().map(|(id, entry)| (id, entry.clone(), claimed(id))).collect()
         };
         let mut found = Found::new();
-        for (id, entry) in packages {
+        for (id, entry, is_claimed) in packages {
             let name = entry.listed_name();
             let it = self.quota.scope(&names::sent(name, entry.digest()));
             if it.class == scope.class && agent.is_none_or(|agent| it.agent == agent) {
-                found.offer(it.agent, id, name);
+                found.offer(it.agent, id, name, is_claimed);
             }
         }
         let mut state = lock(&self.state);

@@ -43,17 +43,24 @@ impl Oldest {
 
     /// A package was stored: the newest of all.
     pub(crate) fn arrived(&mut self, scope: Scope, id: Id, listed_name: &Arc<[u8]>) {
-        if let Some(candidates) = self.class(scope.class)
-            && (candidates.scanning || !candidates.partial)
-        {
+        let Some(candidates) = self.class(scope.class) else { return };
+        if !candidates.scanning {
+            candidates.partial |= candidates.by_age.len() >= CANDIDATES_MAX;
+        }
+        if candidates.scanning || !candidates.partial {
             candidates.insert(scope.agent, id, Arc::clone(listed_name));
         }
     }
 
     /// A start has found one; in any order.
     pub(crate) fn found(&mut self, scope: Scope, id: Id, listed_name: &[u8]) {
-        if let Some(candidates) = self.class(scope.class) {
-            candidates.insert(scope.agent, id, listed_name.into());
+        let Some(candidates) = self.class(scope.class) else { return };
+        candidates.insert(scope.agent, id, listed_name.into());
+        if candidates.by_age.len() > CANDIDATES_MAX
+            && let Some((id, (agent, _))) = candidates.by_age.pop_last()
+        {
+            candidates.by_agent.remove(&(agent, id));
+            candidates.partial = true;
         }
     }
 
@@ -102,11 +109,10 @@ impl Oldest {
             candidates.by_agent.clear();
             candidates.partial = true;
         }
-        for (id, (agent, name)) in found.kept {
+        for (id, (agent, name)) in found.oldest() {
             candidates.insert(agent, id, name);
         }
         candidates.scanning = false;
-        candidates.trim();
     }
 
     /// The oldest of one agent were looked for.
@@ -115,7 +121,7 @@ impl Oldest {
         let Candidates { by_age, by_agent, .. } = candidates;
         // Those of the agents before.
         by_agent.retain(|(_, id), _| by_age.contains_key(id));
-        by_agent.extend(found.kept.into_iter().map(|(id, (agent, name))| ((agent, id), name)));
+        by_agent.extend(found.oldest().map(|(id, (agent, name))| ((agent, id), name)));
     }
 }
 
@@ -123,34 +129,28 @@ impl Candidates {
     fn insert(&mut self, agent: AgentKey, id: Id, listed_name: Arc<[u8]>) {
         self.by_agent.insert((agent, id), Arc::clone(&listed_name));
         self.by_age.insert(id, (agent, listed_name));
-        if !self.scanning {
-            self.trim();
-        }
-    }
-
-    fn trim(&mut self) {
-        while self.by_age.len() > CANDIDATES_MAX
-            && let Some((id, (agent, _))) = self.by_age.pop_last()
-        {
-            self.by_agent.remove(&(agent, id));
-            self.partial = true;
-        }
     }
 }
 
-/// The oldest of those that a look through the index finds.
+/// The oldest of those that a look through the index finds: [`CANDIDATES_MAX`] that may go, and the claimed ones
+/// between them, whose claims may be given up.
 pub(crate) struct Found {
     kept: BTreeMap<Id, (AgentKey, Arc<[u8]>)>,
+    claimed: BTreeMap<Id, (AgentKey, Arc<[u8]>)>,
     /// It is all of them.
     all: bool,
 }
 
 impl Found {
     pub(crate) fn new() -> Self {
-        Self { kept: BTreeMap::new(), all: true }
+        Self { kept: BTreeMap::new(), claimed: BTreeMap::new(), all: true }
     }
 
-    pub(crate) fn offer(&mut self, agent: AgentKey, id: Id, listed_name: &[u8]) {
+    pub(crate) fn offer(&mut self, agent: AgentKey, id: Id, listed_name: &[u8], is_claimed: bool) {
+        if is_claimed {
+            self.claimed.insert(id, (agent, listed_name.into()));
+            return;
+        }
         let full = self.kept.len() >= CANDIDATES_MAX;
         if full && self.kept.last_key_value().is_some_and(|(newest, _)| *newest < id) {
             self.all = false;
@@ -163,9 +163,19 @@ impl Found {
         }
     }
 
+    /// None of them is newer than one that was left out.
+    fn oldest(mut self) -> impl Iterator<Item = (Id, (AgentKey, Arc<[u8]>))> {
+        if !self.all {
+            let newest = self.kept.last_key_value().map(|(id, _)| *id);
+            self.claimed.retain(|id, _| Some(*id) < newest);
+        }
+        self.kept.into_iter().chain(self.claimed)
+    }
+
     /// Leaves out what is gone by now.
     pub(crate) fn retain(&mut self, is_there: impl Fn(Id, &[u8]) -> bool) {
         self.kept.retain(|id, (_, name)| is_there(*id, name));
+        self.claimed.retain(|id, (_, name)| is_there(*id, name));
     }
 }
 
@@ -198,7 +208,7 @@ mod tests {
 
     fn scan(agent: AgentKey, counters: impl IntoIterator<Item = u64>) -> Found {
         let mut found = Found::new();
-        counters.into_iter().for_each(|counter| found.offer(agent, id(counter), &name(counter)));
+        counters.into_iter().for_each(|counter| found.offer(agent, id(counter), &name(counter), false));
         found
     }
 
@@ -238,6 +248,19 @@ mod tests {
     }
 
     #[test]
+    fn a_start_keeps_the_oldest_in_whatever_order_it_finds_them() {
+        let overflow = overflow(Policy::DropOldest);
+        let mut oldest = Oldest::new(&overflow);
+        let a = scope(&overflow, 1);
+        for counter in [7, 1, 9, 3, 8, 2] {
+            oldest.found(a, id(counter), &name(counter));
+        }
+        assert_eq!(listed(&oldest, a, None), ["1", "2", "3", "7"]);
+        assert_eq!(listed(&oldest, a, Some(1)).len(), CANDIDATES_MAX);
+        assert!(oldest.is_partial(a.class));
+    }
+
+    #[test]
     fn what_arrives_during_a_scan_of_many_is_not_older_than_the_rest() {
         let overflow = overflow(Policy::DropOldest);
         let mut oldest = Oldest::new(&overflow);
@@ -248,6 +271,22 @@ mod tests {
         found.retain(|it, _| it != id(0));
         oldest.end_scan(a.class, found);
         let expected: Vec<_> = (1..MAX).map(|counter| counter.to_string()).collect();
+        assert_eq!(listed(&oldest, a, None), expected);
+        assert!(oldest.is_partial(a.class));
+    }
+
+    #[test]
+    fn claimed_ones_do_not_hide_those_that_may_go() {
+        let overflow = overflow(Policy::DropOldest);
+        let mut oldest = Oldest::new(&overflow);
+        let a = scope(&overflow, 1);
+        oldest.begin_scan(a.class);
+        let mut found = Found::new();
+        for counter in 0..3 * MAX {
+            found.offer(1, id(counter), &name(counter), counter < MAX || counter == 2 * MAX + 1);
+        }
+        oldest.end_scan(a.class, found);
+        let expected: Vec<_> = (0..2 * MAX).map(|counter| counter.to_string()).collect();
         assert_eq!(listed(&oldest, a, None), expected);
         assert!(oldest.is_partial(a.class));
     }

@@ -23,7 +23,7 @@ fn quota(policy: Policy) -> Arc<Quota> {
         policy,
         max_files: Allowance::Exactly(CLASS.files),
         max_bytes: Allowance::Exactly(CLASS.bytes),
-        ..agents.clone()
+        ..agents
     };
     let overflow = Overflow::new(agents, vec![inventory], |name| name.starts_with(b"inv").then_some(0));
     Quota::new(LIMITS, overflow, || Ok(u64::MAX))
