@@ -5,7 +5,8 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -16,6 +17,9 @@ use crate::staging::{StagedFile, Staging};
 
 /// What a body may hold in memory; beyond it the body goes to its file.
 const IN_MEMORY_MAX: usize = 128 * 1024;
+
+/// How much of a file is read at once to make its digest.
+const READ_AT_ONCE: usize = 64 * 1024;
 
 /// The SHA-256 of a content.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -127,6 +131,25 @@ impl Arriving {
             staging: self.staging,
             buffer: self.buffer,
             file: self.file,
+        }
+    }
+}
+
+/// The digest and the size of a file. Blocks.
+pub(crate) fn digest_of(path: &Path) -> io::Result<(Digest, u64)> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; READ_AT_ONCE];
+    let mut size = 0;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok((Digest(hash.finalize().into()), size)),
+            Ok(read) => {
+                hash.update(&buffer[..read]);
+                size += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -8,7 +8,8 @@ use clap::{Parser, Subcommand};
 use crate::config::Problems;
 use crate::ledger::LedgerError;
 use crate::log;
-use crate::pipeline::OpenError;
+use crate::pipeline::{OpenError, Trouble};
+use crate::staging::StagingError;
 
 /// Tidegate sync server: pulls the buffer nodes of isolated networks into the pipeline.
 #[derive(Debug, Parser)]
@@ -54,12 +55,31 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What helps when the ledger itself is in trouble.
+    Ledger {
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
     /// Checks the configuration and the files it names, and says everything that is wrong.
     #[command(short_flag = 't')]
     Validate {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LedgerCommand {
+    /// Moves a damaged ledger aside and begins a new one, with everything that lies in the staging directory in
+    /// quarantine. Says first what that costs.
+    Reset {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Do it.
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -94,7 +114,7 @@ impl Failure {
     pub(crate) fn ledger(error: &LedgerError) -> Self {
         let text = error.to_string();
         match error {
-            LedgerError::Locked(_) => Self::Temporary(text),
+            LedgerError::Locked(_) | LedgerError::Unfinished | LedgerError::Older => Self::Temporary(text),
             // A restart mends neither.
             LedgerError::Newer { .. } | LedgerError::Damaged(_) => Self::Setting(text),
             LedgerError::File { source, .. } => Self::io(text, source),
@@ -104,13 +124,19 @@ impl Failure {
 
     /// The pipeline cannot be opened.
     pub(crate) fn open(error: &OpenError) -> Self {
-        use crate::staging::StagingError;
-
         match error {
             OpenError::Ledger(error) => Self::ledger(error),
-            OpenError::Staging(StagingError::Io { source, .. }) => Self::io(error.to_string(), source),
-            OpenError::Staging(_) => Self::Setting(error.to_string()),
+            OpenError::Staging(error) => Self::staging(error),
+            OpenError::Recovery(Trouble::Ledger(error)) if error.is_damage() => Self::ledger(error),
             OpenError::Recovery(_) => Self::Temporary(error.to_string()),
+        }
+    }
+
+    /// The staging directory cannot be used.
+    pub(crate) fn staging(error: &StagingError) -> Self {
+        match error {
+            StagingError::Io { source, .. } => Self::io(error.to_string(), source),
+            _ => Self::Setting(error.to_string()),
         }
     }
 

@@ -12,8 +12,8 @@ use crate::cli::Failure;
 use crate::config::{Config, Site};
 use crate::crash::Crash;
 use crate::desk::Desk;
-use crate::pipeline::Pipeline;
-use crate::{log, once, schedule, status, user};
+use crate::pipeline::{Pipeline, Trouble};
+use crate::{log, once, reset, schedule, status, user};
 
 /// How long a stop waits for running batches. Beyond it they are dropped, and repeated after the next start.
 const GRACE: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ pub(crate) fn run(file: &Path, format: log::Format) -> Result<(), Failure> {
     }
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let (desk, stop) = open(&config)?;
+        let (desk, stop) = open(&config, &site_names(&config))?;
         tracing::info!(
             sites = config.sites.len(),
             incomingdir = %config.incoming.directory.display(),
@@ -37,7 +37,10 @@ pub(crate) fn run(file: &Path, format: log::Format) -> Result<(), Failure> {
         );
         let ended = schedule::run(config.sites, &desk, &stop).await;
         tracing::info!("stopped");
-        ended.map_err(|trouble| Failure::Temporary(trouble.to_string()))
+        ended.map_err(|trouble| match trouble {
+            Trouble::Ledger(error) if error.is_damage() => Failure::ledger(&error),
+            trouble => Failure::Temporary(trouble.to_string()),
+        })
     });
     // Blocking work that is still under way is safe to leave: that is what the ledger is for.
     runtime.shutdown_background();
@@ -48,8 +51,8 @@ pub(crate) fn run(file: &Path, format: log::Format) -> Result<(), Failure> {
 pub(crate) fn pull(file: &Path, only: Option<&str>, format: log::Format) -> Result<(), Failure> {
     log::start(format, "warn");
     let mut config = load(file)?;
+    let known = site_names(&config);
     if let Some(name) = only {
-        let known: Vec<_> = config.sites.iter().map(|site| site.name.clone()).collect();
         config.sites.retain(|site| site.name == name);
         if config.sites.is_empty() {
             let text = format!("no site is called {name:?}; there are: {}", known.join(", "));
@@ -59,7 +62,7 @@ pub(crate) fn pull(file: &Path, only: Option<&str>, format: log::Format) -> Resu
     check_tls(&config.sites)?;
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let (desk, stop) = open(&config)?;
+        let (desk, stop) = open(&config, &known)?;
         once::pull(config.sites, &desk, &stop).await
     });
     runtime.shutdown_background();
@@ -69,6 +72,14 @@ pub(crate) fn pull(file: &Path, only: Option<&str>, format: log::Format) -> Resu
 /// `status`.
 pub(crate) fn status(file: &Path, json: bool) -> Result<(), Failure> {
     status::print(&load(file)?, json)
+}
+
+/// `ledger reset`.
+pub(crate) fn reset(file: &Path, yes: bool) -> Result<(), Failure> {
+    log::start(log::Format::default(), "warn");
+    let config = load(file)?;
+    user::check(&config.incoming.state, rustix::process::geteuid().as_raw())?;
+    reset::run(&config.incoming, yes)
 }
 
 /// `validate`.
@@ -85,6 +96,10 @@ pub(crate) fn validate(file: &Path) -> Result<(), Failure> {
         eprintln!("tidegate-server: warning: {warning}");
     }
     Ok(())
+}
+
+fn site_names(config: &Config) -> Vec<String> {
+    config.sites.iter().map(|site| site.name.clone()).collect()
 }
 
 fn load(file: &Path) -> Result<Config, Failure> {
@@ -110,11 +125,12 @@ fn runtime() -> Result<Runtime, Failure> {
 }
 
 /// Opens the pipeline and listens to signals.
-fn open(config: &Config) -> Result<(Arc<Desk>, Shutdown), Failure> {
+fn open(config: &Config, sites: &[String]) -> Result<(Arc<Desk>, Shutdown), Failure> {
     let state = &config.incoming.state;
     user::check(state, rustix::process::geteuid().as_raw())?;
     let pipeline =
         Pipeline::open(&config.incoming, Crash::from_environment()).map_err(|error| Failure::open(&error))?;
+    pipeline.tell_unconfigured(sites).map_err(|trouble| Failure::Temporary(trouble.to_string()))?;
     let stop = Shutdown::new();
     stop.on_signals(GRACE).map_err(|error| Failure::Other(format!("cannot listen to signals: {error}")))?;
     Ok((Arc::new(Desk::new(pipeline, config.concurrency)), stop))

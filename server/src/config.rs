@@ -50,6 +50,16 @@ pub(crate) struct Incoming {
     pub(crate) ownership: Ownership,
     /// With this many files in `incomingdir` nothing more is pulled.
     pub(crate) max_files: Option<u64>,
+    pub(crate) after_power_loss: AfterPowerLoss,
+}
+
+/// What becomes of packages that the pipeline may have had before the power was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AfterPowerLoss {
+    /// They are delivered: a double is better than a loss.
+    Deliver,
+    /// An operator decides.
+    Quarantine,
 }
 
 /// Who may read delivered files.
@@ -106,6 +116,10 @@ fn incoming(root: &mut Section<'_>, problems: &mut Problems) -> Incoming {
         max_files: root
             .take("incoming_max_files", problems, |value| values::number(value, 1, 100_000_000))
             .map(|(max, _)| max),
+        after_power_loss: root.take_or("after_power_loss", AfterPowerLoss::Deliver, problems, |value| {
+            let words = [("deliver", AfterPowerLoss::Deliver), ("quarantine", AfterPowerLoss::Quarantine)];
+            values::word(value, &words)
+        }),
         directory,
     }
 }

@@ -12,22 +12,29 @@
 //! still show it. A row that is delivered and no longer on its site is history.
 
 mod batch;
+mod beside;
+mod check;
 mod error;
+mod losses;
 mod open;
 mod package;
+mod replace;
 mod schema;
 mod site;
+mod wal;
 
 pub(crate) use batch::{Batch, NewPackage};
+pub(crate) use beside::Beside;
 pub(crate) use error::LedgerError;
-pub(crate) use package::{Package, State, seconds};
+pub(crate) use losses::{LossReason, LossRow};
+pub(crate) use package::{DAMAGED, Package, State, milliseconds, seconds};
 pub(crate) use site::{SiteNote, SiteRow};
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::SystemTime;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use tidegate_proto::Name;
 
 use crate::body::Digest;
@@ -42,21 +49,68 @@ const FORGOTTEN_AT_ONCE: i64 = 1_000;
 /// The few rows that are not history yet; the words of the index `package_open`.
 const OPEN: &str = "(state IN ('held', 'committed') OR on_site = 1)";
 
+/// How many packages of a site wait for something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) site: String,
+    /// For the site's listing to lack them.
+    pub(crate) held: u64,
+    /// For room in the pipeline.
+    pub(crate) committed: u64,
+    /// For an operator.
+    pub(crate) quarantined: u64,
+    /// For the proof that the site has deleted them.
+    pub(crate) delivered: u64,
+}
+
+impl Waiting {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            site: row.get(0)?,
+            held: row.get(1)?,
+            committed: row.get(2)?,
+            quarantined: row.get(3)?,
+            delivered: row.get(4)?,
+        })
+    }
+}
+
+/// The names of facts about the ledger itself.
+pub(crate) mod fact {
+    /// The mark of the staging directory in use.
+    pub(crate) const STAGING: &str = "staging";
+    /// The boot of the machine in which a server ran last.
+    pub(crate) const BOOT: &str = "boot";
+    /// A start found the last transaction torn, and staged files may be known to nobody for that.
+    pub(crate) const TORN: &str = "torn";
+}
+
 /// An open ledger.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     db: Mutex<Connection>,
+    /// What was found damaged, from then on.
+    damage: OnceLock<String>,
     _lock: open::Lock,
 }
 
 impl Ledger {
     /// Opens the ledger in `directory`, which is made if need be, and keeps every other process out.
     pub(crate) fn open(directory: &Path) -> Result<Self, LedgerError> {
-        let lock = open::Lock::take(directory)?;
+        Self::open_locked(directory, open::Lock::take(directory)?)
+    }
+
+    fn open_locked(directory: &Path, lock: open::Lock) -> Result<Self, LedgerError> {
+        let torn = open::check_log(directory)?;
         let mut db = open::database(directory)?;
+        if torn {
+            // The first transaction overwrites what shows that it was torn.
+            schema::note_torn_log(&db)?;
+        }
         schema::bring_up_to_date(&mut db)?;
+        check::whole(&db)?;
         open::make_durable(directory)?;
-        Ok(Self { db: Mutex::new(db), _lock: lock })
+        Ok(Self { db: Mutex::new(db), damage: OnceLock::new(), _lock: lock })
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {
@@ -68,23 +122,48 @@ impl Ledger {
         &self,
         changes: impl FnOnce(&Batch<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, LedgerError> {
+        self.guarded(|db| {
+            // Immediate: only at its beginning may a transaction wait for a command that writes beside the server.
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = changes(&Batch::new(&tx))?;
+            tx.commit()?;
+            Ok(value)
+        })
+    }
+
+    /// Works on the database, unless it was found damaged: from then on no site's task gets an answer from it, and
+    /// without one nothing is delivered or deleted.
+    fn guarded<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, LedgerError> {
         let mut db = self.db();
-        // Immediate: only at its beginning may a transaction wait for a command that writes beside the server.
-        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let value = changes(&Batch::new(&tx))?;
-        tx.commit()?;
-        Ok(value)
+        if let Some(damage) = self.damage.get() {
+            return Err(LedgerError::Damaged(damage.clone()));
+        }
+        let result = work(&mut db).map_err(LedgerError::from);
+        if let Err(LedgerError::Damaged(damage)) = &result {
+            // Set once, behind the lock of the database.
+            let _ = self.damage.set(damage.clone());
+        }
+        result
     }
 
     /// What ties this ledger to its staging directory.
     pub(crate) fn id(&self) -> Result<String, LedgerError> {
-        Ok(self.db().query_row("SELECT value FROM fact WHERE name = 'id'", [], |row| row.get(0))?)
+        self.fact("id")?.ok_or_else(|| LedgerError::Damaged("it has no id".into()))
     }
 
     /// The mark of the staging directory in use, if there was one yet.
     pub(crate) fn staging_mark(&self) -> Result<Option<String>, LedgerError> {
-        let query = "SELECT value FROM fact WHERE name = 'staging'";
-        Ok(self.db().query_row(query, [], |row| row.get(0)).optional()?)
+        self.fact(fact::STAGING)
+    }
+
+    /// Something recorded about the ledger itself.
+    pub(crate) fn fact(&self, name: &str) -> Result<Option<String>, LedgerError> {
+        self.guarded(|db| {
+            db.query_row("SELECT value FROM fact WHERE name = ?1", [name], |row| row.get(0)).optional()
+        })
     }
 
     /// A site's packages of one name that are not history yet, in arrival order.
@@ -108,26 +187,37 @@ impl Ledger {
         shown: impl Fn(&Name) -> bool,
     ) -> Result<Vec<Package>, LedgerError> {
         let mut gone = Vec::new();
-        let mut undelivered = Vec::new();
-        {
-            let db = self.db();
+        let mut damaged: Vec<Package> = Vec::new();
+        let mut undelivered: Vec<Package> = Vec::new();
+        self.guarded(|db| {
             let mut query = db.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM package WHERE site = ?1 AND {OPEN} ORDER BY id"
             ))?;
             let mut rows = query.query_map(params![site], Package::of)?;
             // Row by row: after a long drain there are as many as packages were drained.
             while let Some(package) = rows.next().transpose()? {
-                if !shown(&package.name) {
-                    gone.push(package.id);
+                if shown(&package.name) {
+                    continue;
+                }
+                gone.push(package.id);
+                if package.is_damaged() {
+                    damaged.push(package);
+                } else {
                     let waits = matches!(package.state, State::Held | State::Committed);
                     let gone = Package { on_site: false, ..package };
                     undelivered.extend(Some(gone).filter(|_| waits));
                 }
             }
-        }
+            Ok(())
+        })?;
+        // Of these a good copy came, and is about to be delivered.
+        damaged.retain(|lost| {
+            !undelivered.iter().any(|good| good.name == lost.name && good.digest == lost.digest)
+        });
         if !gone.is_empty() {
             self.write(|batch| {
-                gone.iter().try_for_each(|id| batch.gone(*id))?;
+                gone.iter().try_for_each(|id| batch.row_gone(*id))?;
+                damaged.iter().try_for_each(|package| batch.lost(package, LossReason::Damaged))?;
                 undelivered.iter().try_for_each(|package| batch.commit(package))
             })?;
         }
@@ -152,15 +242,29 @@ impl Ledger {
             "name = ?1 AND site = ?2 AND delivered >= ?3",
             params![name.as_bytes(), site, seconds(since)],
         )?;
-        Ok(versions.iter().any(|package| package.digest == *digest))
+        Ok(versions.iter().any(|package| package.digest == *digest && !package.is_damaged()))
     }
 
     /// The packages for which the rest of an SQL query holds.
     fn select(&self, rest: &str, params: impl rusqlite::Params) -> Result<Vec<Package>, LedgerError> {
-        let db = self.db();
-        let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM package WHERE {rest}"))?;
-        let rows = query.query_map(params, Package::of)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        self.guarded(|db| {
+            let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM package WHERE {rest}"))?;
+            let rows = query.query_map(params, Package::of)?;
+            rows.collect()
+        })
+    }
+
+    /// How many packages of each site wait for something, by site.
+    pub(crate) fn waiting(&self) -> Result<Vec<Waiting>, LedgerError> {
+        self.guarded(|db| {
+            let mut query = db.prepare(&format!(
+                "SELECT site, sum(state = 'held'), sum(state = 'committed'), sum(state = 'quarantined'),
+                        sum(state = 'delivered')
+                 FROM package WHERE {OPEN} OR state = 'quarantined' GROUP BY site ORDER BY site"
+            ))?;
+            let rows = query.query_map([], Waiting::of)?;
+            rows.collect()
+        })
     }
 
     /// Forgets some of the history beyond its limit.
@@ -169,12 +273,14 @@ impl Ledger {
     }
 
     fn trim_to(&self, rows: i64) -> Result<(), LedgerError> {
-        self.db().execute(
-            "DELETE FROM package WHERE id IN (SELECT id FROM package
+        self.guarded(|db| {
+            db.execute(
+                "DELETE FROM package WHERE id IN (SELECT id FROM package
                  WHERE id <= (SELECT max(id) FROM package) - ?1 AND state = 'delivered' AND on_site = 0
                  ORDER BY id LIMIT ?2)",
-            params![rows, FORGOTTEN_AT_ONCE],
-        )?;
+                params![rows, FORGOTTEN_AT_ONCE],
+            )
+        })?;
         Ok(())
     }
 }

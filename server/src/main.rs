@@ -16,6 +16,8 @@ mod names;
 mod once;
 mod pipeline;
 mod pull;
+mod quarantine;
+mod reset;
 mod schedule;
 mod staging;
 mod status;
@@ -26,7 +28,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Command, Failure};
+use cli::{Cli, Command, Failure, LedgerCommand};
 
 fn main() -> ExitCode {
     match run() {
@@ -57,6 +59,7 @@ fn run() -> Result<(), Failure> {
             commands::pull(&config, site.as_deref(), log_format)
         }
         Command::Status { config, json } => commands::status(&config, json),
+        Command::Ledger { command: LedgerCommand::Reset { config, yes } } => commands::reset(&config, yes),
         Command::Validate { config } => commands::validate(&config),
     }
 }

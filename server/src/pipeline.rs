@@ -10,7 +10,7 @@
 //! ```text
 //!            hold                        resolve, listed               finish
 //! stock:  ───────────▶ staged + held ───────────────────▶ committed ───────────▶ delivered
-//!            accept                                           ▲
+//!            accept                                           ▲    └──────────────▶ quarantined
 //! node:   ────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -19,6 +19,7 @@
 //! continuation (it was still being written) gives way to the later one.
 
 mod admit;
+mod boot;
 mod deliver;
 mod recover;
 mod resolve;
@@ -26,7 +27,6 @@ mod resolve;
 pub(crate) use admit::{Kept, Received};
 pub(crate) use resolve::Moved;
 
-use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,10 +34,12 @@ use std::sync::Arc;
 
 use tidegate_proto::Name;
 
+use boot::Boot;
+
 use crate::body::Digest;
 use crate::config::Incoming;
 use crate::crash::Crash;
-use crate::ledger::{Batch, Ledger, LedgerError, Package};
+use crate::ledger::{Batch, Ledger, LedgerError, Package, Waiting, fact};
 use crate::staging::{StagedFile, Staging, StagingError, Tie};
 
 /// Why packages cannot be taken now.
@@ -115,16 +117,20 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// Opens everything, and finishes what an earlier process left.
     pub(crate) fn open(settings: &Incoming, crash: Crash) -> Result<Self, OpenError> {
+        Self::open_in(&Boot::current(), settings, crash)
+    }
+
+    fn open_in(boot: &Boot, settings: &Incoming, crash: Crash) -> Result<Self, OpenError> {
         let ledger = Ledger::open(&settings.state)?;
         let tie = Tie {
             ledger: ledger.id()?,
             mark: ledger.staging_mark()?,
-            unfinished: ledger.staged_packages()?.len(),
+            unfinished: ledger.staged_packages()?.len() + ledger.quarantined_names()?.len(),
         };
         let staging = Staging::open(&settings.staging, &settings.directory, settings.ownership, &tie)?;
         // Before any package is recorded that lies there.
         if tie.mark.as_deref() != Some(staging.mark()) {
-            ledger.write(|batch| batch.staging_mark(staging.mark()))?;
+            ledger.write(|batch| batch.fact(fact::STAGING, staging.mark()))?;
         }
         let pipeline = Self {
             ledger,
@@ -133,7 +139,7 @@ impl Pipeline {
             max_files: settings.max_files,
             crash,
         };
-        pipeline.recover()?;
+        pipeline.recover(boot, settings.after_power_loss)?;
         Ok(pipeline)
     }
 
@@ -170,7 +176,7 @@ impl Pipeline {
     pub(crate) fn listed(&self, site: &str, shown: impl Fn(&Name) -> bool) -> Result<(), Trouble> {
         let undelivered = self.ledger.settle(site, shown)?;
         self.crash.point("after-released");
-        self.finish(undelivered)
+        self.finish(undelivered).map(|_| ())
     }
 
     /// These delivered packages are proven to be deleted at their site.
@@ -179,6 +185,27 @@ impl Pipeline {
             packages.iter().try_for_each(|(name, digest)| batch.version_gone(site, name, digest))
         };
         Ok(self.ledger.write(gone)?)
+    }
+
+    /// Says which sites have packages here and are not configured (any more): nobody pulls them, so nothing settles
+    /// what waits for their listings.
+    pub(crate) fn tell_unconfigured(&self, configured: &[String]) -> Result<(), Trouble> {
+        for waiting in self.ledger.waiting()? {
+            let Waiting { site, held, committed, quarantined, delivered } = waiting;
+            if configured.contains(&site) {
+                continue;
+            }
+            tracing::warn!(
+                site,
+                held,
+                committed,
+                quarantined,
+                delivered,
+                "has packages here and is not configured: what is held waits for its listing. If the site has another \
+                 name now, give it its old one back (`name` in its [[site]] table) until nothing waits"
+            );
+        }
+        Ok(())
     }
 
     /// Makes `files` durable, and runs `changes`, which record them, in one transaction.
@@ -201,11 +228,6 @@ impl Pipeline {
     fn remove_continued<'a>(&self, continued: impl IntoIterator<Item = &'a Package>) {
         continued.into_iter().for_each(|package| self.staging.remove(&package.staged));
     }
-}
-
-/// The staged files that the ledger counts on.
-fn staged_names(packages: &[Package]) -> HashSet<&str> {
-    packages.iter().map(|package| package.staged.as_str()).collect()
 }
 
 #[cfg(test)]

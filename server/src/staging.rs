@@ -27,6 +27,9 @@ const OWNER: &str = "ledger-id";
 /// The end of a staged file's name.
 const ENDING: &str = ".staged";
 
+/// The end of the name of one that was set aside.
+const ASIDE_ENDING: &str = ".aside";
+
 /// How many files of a batch are fsynced side by side.
 const SYNC_THREADS: usize = 8;
 
@@ -46,7 +49,8 @@ pub(crate) enum StagingError {
     #[error(
         "the ledger has {unfinished} packages whose files lie in the staging directory it used before, and {staging} \
          is not that directory. Is the file system of incomingdir mounted, or was `incomingdir` or `staging` \
-         changed? Put it back, start the server once until it has delivered them, then change it"
+         changed? Put it back, start the server once until it has delivered them (and empty the quarantine: \
+         `tidegate-server quarantine`), then change it"
     )]
     Replaced { staging: String, unfinished: usize },
     /// Two servers, or a ledger that was lost.
@@ -123,16 +127,12 @@ impl Staging {
             });
         }
         let owner_file = directory.join(OWNER);
-        let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let start = format!("{start:x}");
+        let start = Self::new_mark();
         let owner = match fs::read_to_string(&owner_file) {
             Ok(owner) => owner,
             Err(error) if error.kind() == io::ErrorKind::NotFound && unfinished == 0 => {
-                // The moment of its making is mark enough: nobody makes two of one ledger's directories at once.
-                let owner = format!("{} {start}", tie.ledger);
-                durable::replace(&owner_file, owner.as_bytes())
-                    .map_err(failed(format!("cannot write {}", owner_file.display())))?;
-                owner
+                Self::tie(directory, &tie.ledger, &start)?;
+                format!("{} {start}", tie.ledger)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StagingError::Replaced { staging: shown(), unfinished });
@@ -153,6 +153,31 @@ impl Staging {
             start,
             counter: AtomicU64::new(0),
         }))
+    }
+
+    /// The names of the staged files in `directory`, which must be a staging directory.
+    pub(crate) fn files(directory: &Path) -> io::Result<HashSet<String>> {
+        fs::metadata(directory.join(OWNER))?;
+        let mut files = HashSet::new();
+        for entry in fs::read_dir(directory)? {
+            let name = entry?.file_name();
+            files.extend(name.to_str().filter(|name| name.ends_with(ENDING)).map(str::to_owned));
+        }
+        Ok(files)
+    }
+
+    /// A mark that no other directory of a ledger has.
+    pub(crate) fn new_mark() -> String {
+        // The moment is mark enough: nobody makes two of one ledger's directories at once.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        format!("{now:x}")
+    }
+
+    /// Ties `directory` to a ledger, whatever it was tied to.
+    pub(crate) fn tie(directory: &Path, ledger: &str, mark: &str) -> Result<(), StagingError> {
+        let owner = directory.join(OWNER);
+        durable::replace(&owner, format!("{ledger} {mark}").as_bytes())
+            .map_err(|source| StagingError::Io { what: format!("cannot write {}", owner.display()), source })
     }
 
     /// What tells this directory from every other one of its ledger.
@@ -217,6 +242,21 @@ impl Staging {
             }
         }
         Ok(swept)
+    }
+
+    /// Gives every staged file that is not in `known` a name that no start removes. Returns where they are.
+    pub(crate) fn set_aside(&self, known: &HashSet<&str>) -> io::Result<Vec<PathBuf>> {
+        let mut aside = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let name = entry?.file_name();
+            let Some(name) = name.to_str().filter(|name| !known.contains(name)) else { continue };
+            let Some(stem) = name.strip_suffix(ENDING) else { continue };
+            let path = self.path(&format!("{stem}{ASIDE_ENDING}"));
+            fs::rename(self.path(name), &path)?;
+            aside.push(path);
+        }
+        self.sync()?;
+        Ok(aside)
     }
 
     /// Removes a staged file that the ledger does not know (any more). A file that stays is swept at the next start.

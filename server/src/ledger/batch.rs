@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use rusqlite::{Transaction, params};
 use tidegate_proto::Name;
 
-use super::package::milliseconds;
-use super::{Package, State, seconds};
+use super::package::{DAMAGED, milliseconds};
+use super::{LossReason, Package, State, seconds};
 use crate::body::Digest;
 
 /// A package whose content is durable in the staging directory.
@@ -23,7 +23,7 @@ pub(crate) struct NewPackage<'a> {
 /// A transaction that is being put together.
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
-    tx: &'a Transaction<'a>,
+    pub(super) tx: &'a Transaction<'a>,
 }
 
 impl<'a> Batch<'a> {
@@ -67,6 +67,33 @@ impl<'a> Batch<'a> {
         Ok(package)
     }
 
+    /// Takes over a row of an earlier ledger, or one for a file that was found, as it is but for its id.
+    pub(crate) fn adopt(&self, package: &Package) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached(
+                "INSERT INTO package (site, name, digest, size, state, on_site, staged, target, received, delivered,
+                     reason, modified, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            )?
+            .execute(params![
+                package.site,
+                package.name.as_bytes(),
+                package.digest.as_bytes(),
+                package.size,
+                package.state.as_str(),
+                package.on_site,
+                package.staged,
+                package.target,
+                package.received,
+                package.delivered,
+                package.reason,
+                package.modified,
+                package.sum(),
+            ])?;
+        // For `status`, which lists sites.
+        self.tx.prepare_cached("INSERT OR IGNORE INTO site (name) VALUES (?1)")?.execute([&package.site])?;
+        Ok(())
+    }
+
     /// Forgets a held package: a later version contains all of it.
     pub(crate) fn forget(&self, package: &Package) -> rusqlite::Result<()> {
         self.tx
@@ -102,6 +129,14 @@ impl<'a> Batch<'a> {
             )?
             .execute(params![package.id, now])?;
         if changed == 1 {
+            // A damaged copy that was put aside is not the last word about it any more.
+            self.tx
+                .prepare_cached(
+                    "UPDATE package SET on_site = 0, reason = reason || '; a good copy was delivered later'
+                     WHERE site = ?1 AND name = ?2 AND digest = ?3 AND (state IN ('held', 'committed') OR on_site = 1)
+                         AND on_site = 1 AND state = 'quarantined' AND reason LIKE 'damaged%'",
+                )?
+                .execute(params![package.site, package.name.as_bytes(), package.digest.as_bytes()])?;
             self.tx
                 .prepare_cached(
                     "INSERT INTO site (name, packages, bytes, last_package, last_package_at)
@@ -114,15 +149,86 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
+    /// A committed package cannot be delivered. Returns whether its file stays: a second damaged copy of what the site
+    /// still has tells nothing that the first does not, and gives way to it.
+    pub(crate) fn quarantine(&self, package: &Package, reason: &str) -> rusqlite::Result<bool> {
+        let damaged = reason.starts_with(DAMAGED);
+        if damaged && package.on_site && self.has_damaged_copy(package)? {
+            self.tx.prepare_cached("DELETE FROM package WHERE id = ?1")?.execute([package.id])?;
+            return Ok(false);
+        }
+        let changed = self
+            .tx
+            .prepare_cached(
+                "UPDATE package SET state = 'quarantined', reason = ?2, delivered = ?3
+                 WHERE id = ?1 AND state = 'committed'",
+            )?
+            .execute(params![package.id, reason, seconds(SystemTime::now())])?;
+        // While the site may have it, its next listing decides; and one loss is counted once.
+        if changed == 1 && damaged && !package.on_site && !package.reason_is_damage() {
+            self.lost(package, LossReason::Damaged)?;
+        }
+        Ok(true)
+    }
+
+    fn has_damaged_copy(&self, package: &Package) -> rusqlite::Result<bool> {
+        self.tx
+            .prepare_cached(
+                "SELECT 1 FROM package
+                 WHERE site = ?1 AND name = ?2 AND digest = ?3 AND (state IN ('held', 'committed') OR on_site = 1)
+                     AND on_site = 1 AND state = 'quarantined' AND reason LIKE 'damaged%'",
+            )?
+            .exists(params![package.site, package.name.as_bytes(), package.digest.as_bytes()])
+    }
+
+    /// A package in quarantine is to be delivered after all. Returns whether it still was there.
+    pub(crate) fn requeue(&self, package: &Package) -> rusqlite::Result<bool> {
+        let target = package.name.as_bytes();
+        let sum = Package { target: target.to_vec(), ..package.clone() }.sum();
+        let changed = self
+            .tx
+            .prepare_cached(
+                "UPDATE package SET state = 'committed', target = ?2, sum = ?3
+                 WHERE id = ?1 AND state = 'quarantined'",
+            )?
+            .execute(params![package.id, target, sum])?;
+        Ok(changed == 1)
+    }
+
+    /// Forgets a package in quarantine. Returns whether it still was there.
+    pub(crate) fn purge(&self, package: &Package) -> rusqlite::Result<bool> {
+        let changed = self
+            .tx
+            .prepare_cached("DELETE FROM package WHERE id = ?1 AND state = 'quarantined'")?
+            .execute([package.id])?;
+        Ok(changed == 1)
+    }
+
+    /// The site is known to have deleted a package.
+    pub(crate) fn gone(&self, package: &Package) -> rusqlite::Result<()> {
+        self.row_gone(package.id)?;
+        // No good copy of it can come any more.
+        if package.is_damaged() && package.on_site {
+            self.lost(package, LossReason::Damaged)?;
+        }
+        Ok(())
+    }
+
     /// The site is known to have deleted the package with this row.
-    pub(crate) fn gone(&self, id: i64) -> rusqlite::Result<()> {
+    pub(super) fn row_gone(&self, id: i64) -> rusqlite::Result<()> {
         self.tx.prepare_cached("UPDATE package SET on_site = 0 WHERE id = ?1")?.execute([id])?;
         Ok(())
     }
 
-    /// Another staging directory is in use from now on.
-    pub(crate) fn staging_mark(&self, mark: &str) -> rusqlite::Result<()> {
-        self.tx.execute("INSERT OR REPLACE INTO fact VALUES ('staging', ?1)", params![mark])?;
+    /// Records a fact about the ledger itself.
+    pub(crate) fn fact(&self, name: &str, value: &str) -> rusqlite::Result<()> {
+        self.tx.execute("INSERT OR REPLACE INTO fact VALUES (?1, ?2)", params![name, value])?;
+        Ok(())
+    }
+
+    /// Takes a fact back.
+    pub(crate) fn no_fact(&self, name: &str) -> rusqlite::Result<()> {
+        self.tx.execute("DELETE FROM fact WHERE name = ?1", [name])?;
         Ok(())
     }
 

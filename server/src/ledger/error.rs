@@ -26,6 +26,14 @@ pub(crate) enum LedgerError {
          would cost, and makes one"
     )]
     Damaged(String),
+    /// Written by an earlier version, which may be running.
+    #[error(
+        "the ledger is of an earlier version: restart the server first, so that it brings the ledger up to date"
+    )]
+    Older,
+    /// No server runs, and the last one left what only a start can look into.
+    #[error("the last server was stopped in the middle of a transaction: start it again first")]
+    Unfinished,
     /// The database.
     #[error("ledger: {0}")]
     Sql(rusqlite::Error),
@@ -60,6 +68,11 @@ impl LedgerError {
     /// Whether another process (a command beside the server) has it for longer than a moment. Nothing was recorded.
     pub(crate) fn is_busy(&self) -> bool {
         self.is(ErrorCode::DatabaseBusy) || self.is(ErrorCode::DatabaseLocked)
+    }
+
+    /// Whether a restart would not help either.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged(_))
     }
 
     fn is(&self, code: ErrorCode) -> bool {

@@ -6,14 +6,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 use tidegate_spool::durable;
 use tidegate_spool::sabotage::{self, Switch};
 
 use super::LedgerError;
+use super::wal::{self, Log};
 
-const DATABASE: &str = "ledger.sqlite";
+pub(super) const DATABASE: &str = "ledger.sqlite";
+const LOG: &str = "ledger.sqlite-wal";
 const LOCK: &str = "lock";
 
 /// How long a writer waits for a reader that has the file for a moment, and the other way round.
@@ -64,20 +67,58 @@ pub(super) fn database(directory: &Path) -> Result<Connection, LedgerError> {
     Ok(db)
 }
 
-/// The database, for a reader beside the writer; `None` when there is no ledger yet.
-pub(super) fn database_to_read(directory: &Path) -> Result<Option<Connection>, LedgerError> {
-    let path = path(directory);
-    if let Err(source) = std::fs::metadata(&path) {
-        if source.kind() == std::io::ErrorKind::NotFound {
-            return Ok(None);
-        }
-        return Err(LedgerError::File { what: format!("cannot read the ledger {}", path.display()), source });
+/// Looks at the log before SQLite does. Whether its last transaction is torn; nobody may be writing it.
+pub(super) fn check_log(directory: &Path) -> Result<bool, LedgerError> {
+    let path = directory.join(LOG);
+    match wal::check(&path) {
+        Ok(Log::Whole) => Ok(false),
+        Ok(Log::Torn) => Ok(true),
+        Ok(Log::Damaged(what)) => Err(LedgerError::Damaged(what)),
+        Err(source) => Err(LedgerError::File {
+            what: format!("cannot read the ledger's log {}", path.display()),
+            source,
+        }),
     }
-    // Reading a WAL database needs its shared-memory file, hence write access; `query_only` keeps us honest.
+}
+
+/// Whether there is a ledger yet.
+pub(super) fn exists(directory: &Path) -> Result<bool, LedgerError> {
+    let path = path(directory);
+    path.try_exists().map_err(|source| LedgerError::File {
+        what: format!("cannot read the ledger {}", path.display()),
+        source,
+    })
+}
+
+/// The database, for a command beside the one writer.
+pub(super) fn database_beside(directory: &Path) -> Result<Connection, LedgerError> {
+    file_beside(&path(directory))
+}
+
+fn file_beside(path: &Path) -> Result<Connection, LedgerError> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     db.busy_timeout(BUSY_WAIT)?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    // The last one to close a database merges its log, as far as that can be read, and removes it. What the server
+    // would find out at its start from a damaged log would be gone.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(db)
+}
+
+/// The database, for a reader beside the writer; `None` when there is no ledger yet.
+pub(super) fn database_to_read(directory: &Path) -> Result<Option<Connection>, LedgerError> {
+    if !exists(directory)? {
+        return Ok(None);
+    }
+    file_to_read(&path(directory)).map(Some)
+}
+
+/// A database of this or another name, to read.
+pub(super) fn file_to_read(path: &Path) -> Result<Connection, LedgerError> {
+    // Reading a WAL database needs its shared-memory file, hence write access; `query_only` keeps us honest.
+    let db = file_beside(path)?;
     db.pragma_update(None, "query_only", true)?;
-    Ok(Some(db))
+    Ok(db)
 }
 
 /// Makes the names of the ledger's files durable: a power cut must not take a ledger that has been written to.

@@ -26,6 +26,18 @@ pub(crate) enum State {
     Quarantined,
 }
 
+impl State {
+    /// As the ledger spells it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Committed => "committed",
+            Self::Delivered => "delivered",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
 /// One row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Package {
@@ -49,6 +61,9 @@ pub(crate) struct Package {
     pub(crate) delivered: Option<i64>,
 }
 
+/// How the reason of a package begins whose bytes are not those that came.
+pub(crate) const DAMAGED: &str = "damaged";
+
 /// What [`Package::of`] reads, in its order.
 pub(super) const COLUMNS: &str = "id, site, name, digest, size, state, staged, target, on_site, reason, modified, received, delivered, sum";
 
@@ -61,6 +76,21 @@ pub(super) struct DamagedRow {
 }
 
 impl Package {
+    /// Whether nothing is left to do about it here by itself.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.state, State::Delivered | State::Quarantined)
+    }
+
+    /// Whether it is in quarantine because its bytes are not those that came. Then a good copy is as good as new.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.state == State::Quarantined && self.reason_is_damage()
+    }
+
+    /// Whether it was in quarantine for that.
+    pub(super) fn reason_is_damage(&self) -> bool {
+        self.reason.as_ref().is_some_and(|reason| reason.starts_with(DAMAGED))
+    }
+
     /// Reads a row of [`COLUMNS`], and verifies it.
     pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
         let id: i64 = row.get(0)?;
@@ -144,7 +174,7 @@ pub(crate) fn seconds(time: SystemTime) -> i64 {
 }
 
 /// Milliseconds since 1970, as the ledger keeps modification times.
-pub(super) fn milliseconds(time: SystemTime) -> i64 {
+pub(crate) fn milliseconds(time: SystemTime) -> i64 {
     i64::try_from(since_1970(time).as_millis()).unwrap_or(i64::MAX)
 }
 

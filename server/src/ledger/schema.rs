@@ -6,8 +6,8 @@
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 
-use super::LedgerError;
 use super::package::row_sum;
+use super::{LedgerError, fact};
 
 /// One entry a version, never edited once released.
 const STEPS: &[&str] = &[FIRST, QUARANTINE];
@@ -118,6 +118,24 @@ pub(super) fn bring_up_to_date(db: &mut Connection) -> Result<(), LedgerError> {
         tx.execute_batch(step)?;
         tx.pragma_update(None, "user_version", done + 1)?;
         tx.commit()?;
+    }
+    Ok(())
+}
+
+/// Whether a command may change the tables beside a server: only if both know the same ones.
+pub(super) fn is_up_to_date(db: &Connection) -> Result<(), LedgerError> {
+    let version: usize = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    match version.cmp(&STEPS.len()) {
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Less => Err(LedgerError::Older),
+        std::cmp::Ordering::Greater => Err(LedgerError::Newer { found: version, known: STEPS.len() }),
+    }
+}
+
+/// Records that the last transaction of the log was torn. A ledger without tables has nothing to be torn from.
+pub(super) fn note_torn_log(db: &Connection) -> rusqlite::Result<()> {
+    if db.table_exists(None, "fact")? {
+        db.execute("INSERT OR REPLACE INTO fact VALUES (?1, '1')", [fact::TORN])?;
     }
     Ok(())
 }

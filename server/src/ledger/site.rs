@@ -77,28 +77,29 @@ impl Ledger {
     /// Records what an attempt found out.
     pub(crate) fn note(&self, site: &str, note: &SiteNote) -> Result<(), LedgerError> {
         let now = seconds(SystemTime::now());
-        let db = self.db();
-        db.prepare_cached("INSERT INTO site (name) VALUES (?1) ON CONFLICT (name) DO NOTHING")?
-            .execute([site])?;
-        db.prepare_cached(
-            "UPDATE site SET kind = coalesce(?2, kind),
+        self.guarded(|db| {
+            db.prepare_cached("INSERT INTO site (name) VALUES (?1) ON CONFLICT (name) DO NOTHING")?
+                .execute([site])?;
+            db.prepare_cached(
+                "UPDATE site SET kind = coalesce(?2, kind),
                  since = CASE WHEN state = ?3 THEN since ELSE ?4 END, state = ?3,
                  last_contact = CASE WHEN ?5 THEN ?4 ELSE last_contact END,
                  held_back = coalesce(?6, held_back),
                  error = coalesce(?7, error),
                  error_at = CASE WHEN ?7 IS NULL THEN error_at ELSE ?4 END
              WHERE name = ?1",
-        )?
-        .execute(params![
-            site,
-            note.kind,
-            note.state,
-            now,
-            note.contact,
-            note.held_back,
-            note.error
-        ])?;
-        Ok(())
+            )?
+            .execute(params![
+                site,
+                note.kind,
+                note.state,
+                now,
+                note.contact,
+                note.held_back,
+                note.error
+            ])?;
+            Ok(())
+        })
     }
 
     /// All sites that the ledger in `directory` knows, by name. Safe beside a running server.

@@ -182,7 +182,7 @@ fn a_listing_settles_what_it_does_not_show() {
 }
 
 /// What the first version of the ledger held: a row in every state, and more ids given than there are rows.
-fn ledger_of_the_first_version(directory: &std::path::Path) {
+fn ledger_of_the_first_version(directory: &Path) {
     let db = Connection::open(directory.join("ledger.sqlite")).unwrap();
     schema::first_version(&db);
     let states = [("held", 1), ("committed", 1), ("committed", 0), ("delivered", 1), ("delivered", 0)];
@@ -253,7 +253,7 @@ fn an_empty_ledger_of_the_first_version_keeps_its_next_id_too() {
 }
 
 /// Changes a ledger behind its back.
-fn tamper(directory: &std::path::Path, sql: &str) {
+fn tamper(directory: &Path, sql: &str) {
     let db = Connection::open(directory.join("ledger.sqlite")).unwrap();
     assert_eq!(db.execute(sql, []).unwrap(), 1, "{sql}");
 }

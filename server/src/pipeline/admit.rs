@@ -9,7 +9,7 @@ use tidegate_proto::Name;
 use tidegate_spool::sabotage::{self, Switch};
 
 use super::{Pipeline, Trouble};
-use crate::body::{Arrived, Digest};
+use crate::body::{Arrived, Digest, digest_of};
 use crate::ledger::{Batch, NewPackage, Package, State};
 use crate::names;
 use crate::staging::StagedFile;
@@ -78,11 +78,20 @@ impl Pipeline {
         Ok(kept)
     }
 
-    /// Takes files of a Tidegate node, and delivers them: the node keeps each until its `MV`.
+    /// Takes files of a Tidegate node, and delivers them: the node keeps each until its `MV`. What is not returned was
+    /// damaged on this end's disk before it could be delivered: the node must keep it.
     pub(crate) fn accept(&self, site: &str, batch: Vec<Received>) -> Result<Vec<Kept>, Trouble> {
         let (kept, committed) = self.take_in(site, batch, State::Committed)?;
-        self.finish(committed)?;
-        Ok(kept)
+        let damaged = self.finish(committed)?;
+        let is_damaged = |kept: &Kept| kept.package.as_ref().is_some_and(|package| damaged.contains(package));
+        Ok(kept.into_iter().filter(|kept| !is_damaged(kept)).collect())
+    }
+
+    /// Whether the file of a held package still has the bytes that came.
+    fn is_undamaged(&self, held: &Package) -> Result<bool, Trouble> {
+        let (digest, _) = digest_of(&self.staging.path(&held.staged))
+            .map_err(Trouble::io("cannot read a staged file that is held"))?;
+        Ok(digest == held.digest)
     }
 
     /// Records a batch up to `state`. With `Committed` also returns what is to be delivered: the new versions, and
@@ -134,10 +143,12 @@ impl Pipeline {
             .open_packages(site, &name)?
             .into_iter()
             .partition(|package| package.state == State::Held);
+        let is_known = |package: &Package| package.digest == digest && !package.is_damaged();
         let known = !sabotage::breaks(Switch::ForgetDuplicates)
-            && (others.iter().any(|package| package.digest == digest)
-                || self.is_repeat(site, &name, &digest, SystemTime::now())?);
-        let what = if !known && held.last().is_some_and(|last| last.digest == digest) {
+            && (others.iter().any(is_known) || self.is_repeat(site, &name, &digest, SystemTime::now())?);
+        let same = held.last().filter(|last| !known && last.digest == digest);
+        let same = same.map(|last| self.is_undamaged(last)).transpose()?;
+        let what = if same == Some(true) {
             What::Same
         } else {
             let file = body.into_file(modified).map_err(Trouble::io("cannot write a staged file"))?;
@@ -145,15 +156,18 @@ impl Pipeline {
                 tracing::info!(site, package = %name, "delivered before; only deleting it at the site");
                 What::Known(file)
             } else {
-                let continues =
-                    held.last().map(|last| begins_with(&file.path(), &self.staging.path(&last.staged)));
-                let continues = if continues.transpose()? == Some(true) { held.pop() } else { None };
+                let continues = held
+                    .last()
+                    .filter(|_| same.is_none())
+                    .map(|last| begins_with(&file.path(), &self.staging.path(&last.staged)));
+                // A damaged copy gives way to a good one as well.
+                let gives_way = same == Some(false) || continues.transpose()? == Some(true);
+                let continues = if gives_way { held.pop() } else { None };
                 What::New { file, continues }
             }
         };
         let mut replaced = others;
-        let done = |package: &Package| matches!(package.state, State::Delivered | State::Quarantined);
-        replaced.retain(|package| done(package) && package.digest != digest);
+        replaced.retain(|package| package.is_done() && package.digest != digest);
         Ok(Admitted { name, digest, size, modified, what, held, replaced })
     }
 
@@ -175,7 +189,7 @@ impl Admitted {
     /// Brings the ledger up to `state`. Returns the held versions of the name, the received one last if it is held.
     fn record(&self, site: &str, state: State, batch: &Batch<'_>) -> rusqlite::Result<Vec<Package>> {
         let mut versions = self.held.clone();
-        self.replaced.iter().try_for_each(|package| batch.gone(package.id))?;
+        self.replaced.iter().try_for_each(|package| batch.gone(package))?;
         match &self.what {
             What::Known(_) => batch.repeated(site)?,
             What::Same => {}

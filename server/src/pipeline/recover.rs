@@ -5,20 +5,32 @@
 //! | there | no row | not recorded; the site still has it | it is removed |
 //! | there | held | received, its deletion not proven | it stays; the site's next listing decides |
 //! | there | committed | about to be handed over | it is handed over |
+//! | there | quarantined | not to be delivered by itself | it stays |
 //! | gone | committed | handed over, perhaps consumed | it counts as delivered |
 //! | gone | held | taken away by somebody | said aloud; the site may still have it |
+//!
+//! Two starts are different. After a loss of power, what is committed and there may have been seen by the pipeline:
+//! `after_power_loss` decides ([`super::boot`]). After a torn transaction, what the ledger does not know may have been
+//! recorded by it: such files are set aside instead of removed.
 
-use super::{Pipeline, Trouble, staged_names};
-use crate::ledger::State;
+use std::collections::HashSet;
+
+use super::boot::Boot;
+use super::deliver::say_quarantined;
+use super::{Pipeline, Trouble};
+use crate::config::AfterPowerLoss;
+use crate::ledger::{Package, State, fact};
+
+/// Why a package is in quarantine that a consumer may have had.
+const PERHAPS_DELIVERED: &str =
+    "the power was lost while it was handed over: the pipeline may have had it already";
 
 impl Pipeline {
-    pub(super) fn recover(&self) -> Result<(), Trouble> {
+    pub(super) fn recover(&self, boot: &Boot, policy: AfterPowerLoss) -> Result<(), Trouble> {
         let packages = self.ledger.staged_packages()?;
-        let swept = self
-            .staging
-            .sweep(&staged_names(&packages))
-            .map_err(Trouble::io("cannot clean the staging directory"))?;
-        let (held, committed): (Vec<_>, Vec<_>) =
+        let quarantined = self.ledger.quarantined_names()?;
+        let dropped = self.clean(&packages, &quarantined)?;
+        let (held, mut committed): (Vec<_>, Vec<_>) =
             packages.into_iter().partition(|package| package.state == State::Held);
         let missing: Vec<_> =
             held.iter().filter(|package| !self.staging.path(&package.staged).exists()).collect();
@@ -30,9 +42,23 @@ impl Pipeline {
                  unless the site still lists it, it is lost"
             );
         }
-        self.ledger.write(|batch| missing.iter().try_for_each(|package| batch.forget(package)))?;
-        if swept + committed.len() + missing.len() > 0 {
-            tracing::info!(delivered = committed.len(), dropped = swept, "finished what the last run left");
+        let power_lost = boot.is_after_power_loss(self.ledger.fact(fact::BOOT)?.as_deref());
+        let doubtful = if power_lost { self.doubtful(&committed, policy) } else { HashSet::new() };
+        let quarantine = policy == AfterPowerLoss::Quarantine;
+        self.ledger.write(|batch| {
+            missing.iter().try_for_each(|package| batch.forget(package))?;
+            for package in committed.iter().filter(|package| quarantine && doubtful.contains(&package.id)) {
+                batch.quarantine(package, PERHAPS_DELIVERED)?;
+            }
+            batch.no_fact(fact::TORN)?;
+            // Only now: a start that gets no further than this one decides the same.
+            batch.fact(fact::BOOT, boot.id())
+        })?;
+        if quarantine {
+            committed.retain(|package| !doubtful.contains(&package.id));
+        }
+        if dropped + committed.len() + missing.len() > 0 {
+            tracing::info!(delivered = committed.len(), dropped, "finished what the last run left");
         }
         match self.finish(committed) {
             // They are delivered as soon as there is room: every turn of their site tries again.
@@ -40,7 +66,48 @@ impl Pipeline {
                 tracing::warn!(reason, "cannot deliver now what the last run left");
                 Ok(())
             }
-            other => other,
+            other => other.map(|_| ()),
         }
+    }
+
+    /// Removes staged files that the ledger does not know, or sets them aside. Returns how many.
+    fn clean(&self, packages: &[Package], quarantined: &[String]) -> Result<usize, Trouble> {
+        let staged = packages.iter().map(|package| package.staged.as_str());
+        let known: HashSet<&str> = staged.chain(quarantined.iter().map(String::as_str)).collect();
+        if self.ledger.fact(fact::TORN)?.is_none() {
+            return self.staging.sweep(&known).map_err(Trouble::io("cannot clean the staging directory"));
+        }
+        let aside = self
+            .staging
+            .set_aside(&known)
+            .map_err(Trouble::io("cannot set files in the staging directory aside"))?;
+        for file in &aside {
+            tracing::warn!(
+                file = %file.display(),
+                "the ledger's last transaction was torn, so it does not know this file: it was not delivered, and \
+                 is kept. If its site does not send it again, it can be rescued here"
+            );
+        }
+        Ok(aside.len())
+    }
+
+    /// The packages of `committed` that the pipeline may have had before the power was lost, each said aloud.
+    fn doubtful(&self, committed: &[Package], policy: AfterPowerLoss) -> HashSet<i64> {
+        let staged = |package: &&Package| self.staging.path(&package.staged).exists();
+        let mut doubtful = HashSet::new();
+        for package in committed.iter().filter(staged) {
+            match policy {
+                AfterPowerLoss::Deliver => tracing::warn!(
+                    site = package.site,
+                    package = %package.name,
+                    target = %tidegate_proto::Escaped(&package.target),
+                    "the power was lost while it was handed over: it is delivered now, and the pipeline may have had \
+                     it already (after_power_loss = \"deliver\")"
+                ),
+                AfterPowerLoss::Quarantine => say_quarantined(package, PERHAPS_DELIVERED),
+            }
+            doubtful.insert(package.id);
+        }
+        doubtful
     }
 }

@@ -44,16 +44,25 @@ impl Pipeline {
                 Some(body) => self.version(&kept, body, whole, modified)?,
                 None => None,
             };
-            let mut held = self.ledger.open_packages(site, &kept.name)?;
-            held.retain(|package| package.state == State::Held);
-            moved.push((kept, whole, version, held));
+            let (held, mut replaced): (Vec<_>, Vec<_>) = self
+                .ledger
+                .open_packages(site, &kept.name)?
+                .into_iter()
+                .partition(|package| package.state == State::Held);
+            // A site holds one file a name: with other bytes there it has the delivered ones no more.
+            let other = |package: &Package| {
+                package.is_done() && version.as_ref().is_some_and(|version| version.digest != package.digest)
+            };
+            replaced.retain(other);
+            moved.push((kept, whole, version, held, replaced));
         }
-        let versions = || moved.iter().filter_map(|(_, _, version, _)| version.as_ref());
+        let versions = || moved.iter().filter_map(|(_, _, version, _, _)| version.as_ref());
         let files: Vec<_> = versions().map(|version| &version.file).collect();
         let committed = self.record(&files, |batch| {
             let mut committed = Vec::new();
-            for (kept, whole, version, held) in &moved {
+            for (kept, whole, version, held, replaced) in &moved {
                 let mut held = held.clone();
+                replaced.iter().try_for_each(|package| batch.gone(package))?;
                 if let Some(version) = version {
                     let Version { digest, size, file, continues, modified } = version;
                     let new = NewPackage {
@@ -76,7 +85,7 @@ impl Pipeline {
             Ok(committed)
         })?;
         self.remove_continued(versions().filter_map(|version| version.continues.as_ref()));
-        self.finish(committed)
+        self.finish(committed).map(|_| ())
     }
 
     /// What came, if it is to be kept beside or instead of what is kept.

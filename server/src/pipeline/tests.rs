@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::body::Arriving;
-use crate::config::Ownership;
+use crate::config::{AfterPowerLoss, Ownership};
 
 const SITE: &str = "plant-7";
 
@@ -23,6 +23,7 @@ fn settings(root: &TempDir) -> Incoming {
         state: root.path().join("state"),
         ownership: Ownership { user: None, group: None, mode: 0o604 },
         max_files: None,
+        after_power_loss: AfterPowerLoss::Deliver,
     }
 }
 

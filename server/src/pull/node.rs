@@ -1,6 +1,7 @@
 //! Pulling a Tidegate node: it keeps a package, unchanged, until the command after its `MV`. So a package is
 //! delivered first, and deleted there when it is in the pipeline.
 
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use tidegate_proto::Name;
@@ -46,7 +47,11 @@ impl<R: Remote> Visit<'_, R> {
                         self.move_away(taken.collect(), &mut Vec::new()).await?;
                     }
                     let site = self.site.name.clone();
+                    let received: Vec<_> = batch.iter().map(|received| received.name.clone()).collect();
                     let kept = self.disk(move |pipeline| pipeline.accept(&site, batch)).await?;
+                    // What was damaged here stays there, and is asked for again in the next visit.
+                    let here: HashSet<&Name> = kept.iter().map(|kept| &kept.name).collect();
+                    self.skipped.extend(received.iter().filter(|name| !here.contains(name)).cloned());
                     let new = kept.iter().filter(|kept| !kept.is_repeat());
                     new.for_each(|kept| self.tally.received(kept.size));
                     self.delete(kept).await?;

@@ -223,6 +223,7 @@ impl World {
             state: self.root.path().join("state"),
             ownership: Ownership { user: None, group: None, mode: 0o640 },
             max_files: None,
+            after_power_loss: crate::config::AfterPowerLoss::Deliver,
         }
     }
 
