@@ -36,7 +36,18 @@ pub(crate) struct Crash {
 struct Armed {
     step: String,
     passings_left: AtomicU32,
-    die: fn() -> !,
+    act: Act,
+}
+
+/// What happens there.
+#[cfg(debug_assertions)]
+struct Act(Box<dyn Fn() + Send + Sync>);
+
+#[cfg(debug_assertions)]
+impl std::fmt::Debug for Act {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Act")
+    }
 }
 
 impl Crash {
@@ -57,9 +68,16 @@ impl Crash {
         Self::armed(step, n, || panic!("crash point"))
     }
 
+    /// Does something at the n-th passing of `step`, and goes on.
+    #[cfg(test)]
+    pub(crate) fn doing_at(step: &str, n: u32, act: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::armed(step, n, act)
+    }
+
     #[cfg(debug_assertions)]
-    fn armed(step: &str, n: u32, die: fn() -> !) -> Self {
-        Self { armed: Some(Armed { step: step.to_owned(), passings_left: AtomicU32::new(n), die }) }
+    fn armed(step: &str, n: u32, act: impl Fn() + Send + Sync + 'static) -> Self {
+        let act = Act(Box::new(act));
+        Self { armed: Some(Armed { step: step.to_owned(), passings_left: AtomicU32::new(n), act }) }
     }
 
     /// Passes a step.
@@ -68,7 +86,7 @@ impl Crash {
         if let Some(armed) = self.armed.as_ref().filter(|armed| armed.step == step)
             && armed.passings_left.fetch_sub(1, Ordering::Relaxed) == 1
         {
-            (armed.die)();
+            (armed.act.0)();
         }
         #[cfg(not(debug_assertions))]
         let _ = step;

@@ -225,3 +225,58 @@ fn a_configuration_is_checked_with_exit_codes() {
     );
     assert_eq!(server.output(&["pull"]).status.code(), Some(64), "--once is needed");
 }
+
+/// Flips one bit of the only place where a file holds `needle`, or of the first.
+fn flip(file: &std::path::Path, needle: &[u8]) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let at = bytes.windows(needle.len()).position(|window| window == needle).expect("the file holds it");
+    bytes[at] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_ledger_stops_the_server_and_a_new_one_adopts_what_was_staged() {
+    let site = filled();
+    let server = Server::new(&[("plant-7", site.address)], "");
+    server.crash(&["pull", "--once"], "after-held:1");
+    let log = server.state().join("ledger.sqlite-wal");
+    flip(&log, b"CREATE TABLE package");
+    for command in [&["run"][..], &["pull", "--once"]] {
+        let output = server.output(command);
+        assert_eq!(output.status.code(), Some(78), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("the ledger is damaged: frame "), "{}", text(&output.stderr));
+    }
+    assert_eq!(server.delivered(), []);
+    assert!(!site.is_empty());
+
+    let asked = server.output(&["ledger", "reset"]);
+    assert_eq!(asked.status.code(), Some(64));
+    assert!(text(&asked.stderr).contains("may reach the pipeline a second time"), "{}", text(&asked.stderr));
+    assert!(log.exists(), "nothing was touched");
+    let reset = server.output(&["ledger", "reset", "--yes"]);
+    assert_eq!(reset.status.code(), Some(0), "{}", text(&reset.stderr));
+    assert!(text(&reset.stdout).contains("3 staged files are in its quarantine"), "{}", text(&reset.stdout));
+    let output = server.output(&["pull", "--once"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(site.is_empty());
+    assert_all_arrived(&server);
+    let status: serde_json::Value =
+        serde_json::from_slice(&server.output(&["status", "--json"]).stdout).unwrap();
+    let quarantined =
+        status["sites"].as_array().unwrap().iter().map(|site| site["quarantined"].as_u64().unwrap());
+    assert_eq!(quarantined.sum::<u64>(), 3);
+}
+
+#[test]
+fn a_site_that_is_configured_no_more_is_told_of_while_packages_of_it_are_here() {
+    let site = filled();
+    let server = Server::new(&[("plant-7", site.address)], "");
+    server.crash(&["pull", "--once"], "after-held:1");
+    let config = std::fs::read_to_string(server.config()).unwrap();
+    std::fs::write(server.config(), config.replace("plant-7", "renamed")).unwrap();
+    let output = server.output(&["pull", "--once"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let log = text(&output.stderr);
+    assert!(log.contains("is not configured: what is held waits for its listing"), "{log}");
+    assert!(log.contains("plant-7"), "{log}");
+}

@@ -62,7 +62,7 @@ impl Beside {
 impl Ledger {
     /// The staged names of the packages in quarantine.
     pub(crate) fn quarantined_names(&self) -> Result<Vec<String>, LedgerError> {
-        let packages = self.select("state = 'quarantined' ORDER BY id", [])?;
+        let packages = self.select("state = 'quarantined' ORDER BY +id", [])?;
         Ok(packages.into_iter().map(|package| package.staged).collect())
     }
 }

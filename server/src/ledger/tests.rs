@@ -312,9 +312,164 @@ fn the_frequent_questions_are_answered_by_indexes() {
     for (rest, index) in [
         (format!("site = 'a' AND {OPEN} AND name = x'00' ORDER BY id"), "(name=? AND site=?)"),
         (format!("site = 'a' AND {OPEN} AND state = 'committed' ORDER BY id"), "package_open (site=?)"),
-        (format!("{OPEN} AND state IN ('held', 'committed') ORDER BY id"), "USING INDEX package_open"),
+        (format!("{OPEN} AND state IN ('held', 'committed') ORDER BY +id"), "USING INDEX package_open"),
         ("name = x'00' AND site = 'a' AND delivered >= 5".to_owned(), "package_name (name=? AND site=?)"),
     ] {
         assert!(plan(&rest).contains(index), "{rest}: {}", plan(&rest));
     }
+}
+
+/// The files of a ledger that is open, as a power cut would leave them.
+fn copy(of: &Path) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for file in ["ledger.sqlite", "ledger.sqlite-wal"] {
+        std::fs::copy(of.join(file), directory.path().join(file)).unwrap();
+    }
+    directory
+}
+
+fn flip(file: &Path, at: usize) {
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_in_the_log_is_found_before_sqlite_drops_what_is_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    (0..5).for_each(|n| drop(hold(&ledger, "a", &format!("web01.{n}.data"), 1)));
+    let open_copy = |at_from_end: usize| {
+        let copy = copy(directory.path());
+        let log = copy.path().join("ledger.sqlite-wal");
+        let length = usize::try_from(std::fs::metadata(&log).unwrap().len()).unwrap();
+        flip(&log, length - at_from_end);
+        let opened = Ledger::open(copy.path());
+        (copy, opened)
+    };
+    let whole = Ledger::open(copy(directory.path()).path()).unwrap();
+    assert_eq!((whole.staged_packages().unwrap().len(), whole.fact(fact::TORN).unwrap()), (5, None));
+    let (_copy, damaged) = open_copy(40 * 1024);
+    let error = damaged.unwrap_err();
+    assert!(matches!(error, LedgerError::Damaged(_)), "{error}");
+    assert!(error.to_string().contains("ledger reset"), "{error}");
+    let (copy, torn) = open_copy(100);
+    let torn = torn.unwrap();
+    assert_eq!(torn.staged_packages().unwrap().len(), 4, "as after a power cut in the last transaction");
+    assert!(torn.fact(fact::TORN).unwrap().is_some(), "the start knows");
+    drop(torn);
+    assert!(Ledger::open(copy.path()).unwrap().fact(fact::TORN).unwrap().is_some(), "and so does the next");
+}
+
+#[test]
+fn a_command_leaves_a_log_that_is_out_of_order_to_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    (0..5).for_each(|n| drop(hold(&ledger, "a", &format!("web01.{n}.data"), 1)));
+    let copy = copy(directory.path());
+    let log = copy.path().join("ledger.sqlite-wal");
+    let length = usize::try_from(std::fs::metadata(&log).unwrap().len()).unwrap();
+    flip(&log, length - 100);
+    let bytes = std::fs::read(&log).unwrap();
+    assert!(matches!(Beside::open(copy.path()), Err(LedgerError::Unfinished)));
+    Ledger::read_sites(copy.path()).unwrap();
+    assert_eq!(std::fs::read(&log).unwrap(), bytes, "reading merges nothing");
+}
+
+#[test]
+fn damage_in_the_database_is_found_at_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let package = hold(&ledger, "a", "needle.1700000000.data", 1);
+    ledger.write(|batch| batch.commit(&package).and_then(|()| batch.deliver(&package))).unwrap();
+    ledger.settle("a", |_| false).unwrap();
+    drop(ledger);
+    let file = directory.path().join("ledger.sqlite");
+    let bytes = std::fs::read(&file).unwrap();
+    let needle = b"needle.1700000000.data";
+    let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
+    assert!(places.len() > 3, "in the table, as name and target, in an index, for `status`: {places:?}");
+    let mut found = 0;
+    for place in &places {
+        flip(&file, *place);
+        let noticed = Ledger::open(directory.path()).and_then(|ledger| {
+            // No index holds a target; the row's sum shows it when the row is read.
+            let asked = ledger.was_delivered("a", &package.name, &package.digest, SystemTime::UNIX_EPOCH);
+            if asked.is_err() {
+                let error = ledger.id().expect_err("nothing goes on");
+                assert!(matches!(error, LedgerError::Damaged(_)), "{error}");
+            }
+            asked
+        });
+        match noticed {
+            Err(error) => {
+                assert!(matches!(error, LedgerError::Damaged(_)), "{error}");
+                found += 1;
+            }
+            // What `status` shows as the last package, or what an update left behind.
+            Ok(delivered) => assert!(delivered, "a damaged row was believed"),
+        }
+        flip(&file, *place);
+    }
+    assert!(found >= 3, "{found} of {places:?}");
+    Ledger::open(directory.path()).expect("every bit is back");
+    std::fs::write(&file, "no database at all, whatever its name").unwrap();
+    assert!(matches!(Ledger::open(directory.path()), Err(LedgerError::Damaged(_))));
+}
+
+#[test]
+fn a_command_writes_beside_the_server_and_neither_disturbs_the_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let package = hold(&ledger, "a", "web01.1.data", 1);
+    ledger
+        .write(|batch| {
+            batch.commit(&package)?;
+            batch.quarantine(&package, "a reason")
+        })
+        .unwrap();
+    let mut beside = Beside::open(directory.path()).unwrap().unwrap();
+    let listed = beside.quarantined(None).unwrap();
+    assert_eq!((listed.len(), listed[0].state), (1, State::Quarantined));
+    assert_eq!(beside.quarantined(Some("b")).unwrap(), []);
+    std::thread::scope(|threads| {
+        threads.spawn(|| (0..50).for_each(|n| drop(hold(&ledger, "b", &format!("b.{n}.data"), 2))));
+        for _ in 0..25 {
+            assert!(beside.write(|batch| batch.requeue(&listed[0])).unwrap());
+            assert!(beside.write(|batch| batch.quarantine(&listed[0], "again")).unwrap());
+        }
+    });
+    assert!(beside.write(|batch| batch.requeue(&listed[0])).unwrap());
+    assert_eq!(ledger.committed_packages("a").unwrap().len(), 1);
+    assert!(Beside::open(tempfile::tempdir().unwrap().path()).unwrap().is_none());
+}
+
+#[test]
+fn losses_are_bounded_and_none_is_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let (a, b) = (hold(&ledger, "a", "web01.1.data", 1), hold(&ledger, "b", "web01.1.data", 1));
+    for package in [&a, &a, &a, &a, &b, &b] {
+        ledger.write(|batch| batch.lost_within(package, LossReason::Purged, 3)).unwrap();
+    }
+    let rows = LossRow::read_all(directory.path()).unwrap();
+    let counts: Vec<_> = rows.iter().map(|row| (row.site.as_str(), row.packages, row.bytes)).collect();
+    assert_eq!(counts, [("a", 1, 5), ("a", 1, 5), ("a", 2, 10), ("b", 2, 10)]);
+}
+
+#[test]
+fn a_replaced_ledger_tells_what_is_sound_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let sound = hold(&ledger, "a", "sound.1.data", 1);
+    hold(&ledger, "a", "damaged.1.data", 2);
+    let id = ledger.id().unwrap();
+    drop(ledger);
+    tamper(directory.path(), "UPDATE package SET size = 6 WHERE id = 2");
+    Ledger::open(directory.path()).unwrap_err();
+    let replaced = Ledger::replace(directory.path()).unwrap();
+    assert_eq!(replaced.readable, [sound]);
+    assert_ne!(replaced.ledger.id().unwrap(), id);
+    assert!(replaced.moved[0].exists());
+    assert_eq!(replaced.ledger.staged_packages().unwrap(), []);
 }

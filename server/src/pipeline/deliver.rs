@@ -175,7 +175,7 @@ fn verified(staged: &Path, digest: &Digest) -> io::Result<Option<String>> {
 }
 
 /// Whether a rename failed for a reason in the name, and another package's would not.
-fn is_its_own(error: &io::Error) -> bool {
+pub(super) fn is_its_own(error: &io::Error) -> bool {
     use rustix::io::Errno;
 
     const NAME: [Errno; 6] =

@@ -6,9 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
+use super::boot::Boot;
 use super::*;
 use crate::body::Arriving;
 use crate::config::{AfterPowerLoss, Ownership};
+use crate::ledger::{LossRow, SiteNote};
+use crate::names;
+use crate::quarantine::{Done, Quarantine};
 
 const SITE: &str = "plant-7";
 
@@ -261,4 +265,317 @@ fn a_content_that_comes_back_after_another_is_a_new_package() {
         accept(&pipeline, "host.0.data", content).unwrap();
     }
     assert_eq!(files(&settings(&root).directory).len(), 3, "A, B and A; the second B is a replay");
+}
+
+/// Flips a bit of every staged file.
+fn damage(staging: &Path) {
+    for file in files(staging) {
+        let path = staging.join(file);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[0] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+fn losses(root: &TempDir) -> Vec<(String, u64)> {
+    let rows = LossRow::read_all(&settings(root).state).unwrap();
+    rows.into_iter().map(|row| (row.reason, row.packages)).collect()
+}
+
+fn quarantine(root: &TempDir) -> Quarantine {
+    Quarantine::open(&settings(root)).unwrap().unwrap()
+}
+
+/// Takes a package of a node, and dies before it is delivered.
+fn die_before_delivery(root: &TempDir, text: &str, content: &[u8]) {
+    let pipeline = Pipeline::open(&settings(root), Crash::panicking_at("after-committed", 1)).unwrap();
+    let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| accept(&pipeline, text, content)));
+    taken.expect_err("it was to die");
+}
+
+#[test]
+fn a_damaged_only_copy_goes_to_quarantine_leaves_a_loss_record_and_blocks_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let pipeline = open(&root);
+    let Incoming { directory, staging, .. } = settings(&root);
+    pipeline.hold(SITE, vec![received(&pipeline, "web01.5.data", b"content")]).unwrap();
+    damage(&staging);
+    pipeline.hold(SITE, vec![received(&pipeline, "web02.5.data", b"good")]).unwrap();
+    pipeline.listed(SITE, |_| false).unwrap();
+    assert_eq!(files(&directory), ["web02.5.data"], "nothing damaged is delivered, what is behind it is");
+    assert_eq!(losses(&root), [("damaged".to_owned(), 1)]);
+    let listed = quarantine(&root).list(None).unwrap();
+    assert_eq!(listed.len(), 1);
+    let reason = listed[0].reason.clone().unwrap();
+    assert!(reason.starts_with("damaged on this server's disk: its 7 bytes have the SHA-256"), "{reason}");
+    assert_eq!(files(&staging), [listed[0].staged.clone()], "the bytes are kept");
+    drop(pipeline);
+    let pipeline = open(&root);
+    assert_eq!(files(&staging), [listed[0].staged.clone()], "a start keeps them too");
+    assert_eq!(quarantine(&root).requeue(listed[0].id).unwrap(), Done::Done(listed[0].clone()));
+    pipeline.resume(SITE).unwrap();
+    assert_eq!(quarantine(&root).list(Some(SITE)).unwrap().len(), 1, "it is as damaged as before");
+    assert_eq!(losses(&root), [("damaged".to_owned(), 1)], "one loss is counted once");
+}
+
+#[test]
+fn a_damaged_copy_of_what_the_site_still_has_is_received_again_and_nothing_is_lost() {
+    let root = tempfile::tempdir().unwrap();
+    let Incoming { directory, staging, .. } = settings(&root);
+    die_before_delivery(&root, "web01.1700000000.data", b"content");
+    damage(&staging);
+    let pipeline = open(&root);
+    assert_eq!(files(&directory), Vec::<String>::new());
+    pipeline.listed(SITE, |_| true).unwrap();
+    assert_eq!(losses(&root), [], "it may come again");
+    let kept = accept(&pipeline, "web01.1700000000.data", b"content").unwrap();
+    assert!(kept.len() == 1 && !kept[0].is_repeat());
+    assert_eq!(fs::read(directory.join("web01.1700000000.data")).unwrap(), b"content");
+    pipeline.listed(SITE, |_| false).unwrap();
+    assert_eq!(losses(&root), []);
+    let listed = quarantine(&root).list(None).unwrap();
+    assert!(listed[0].reason.as_ref().unwrap().ends_with("; a good copy was delivered later"), "{listed:?}");
+    quarantine(&root).purge(listed[0].id).unwrap();
+    assert_eq!(losses(&root), []);
+    assert_eq!(files(&staging), Vec::<String>::new());
+}
+
+#[test]
+fn a_damaged_copy_is_lost_when_the_site_shows_it_no_more() {
+    let root = tempfile::tempdir().unwrap();
+    die_before_delivery(&root, "web01.1700000000.data", b"content");
+    damage(&settings(&root).staging);
+    let pipeline = open(&root);
+    for _ in 0..2 {
+        pipeline.listed(SITE, |_| false).unwrap();
+    }
+    assert_eq!(losses(&root), [("damaged".to_owned(), 1)]);
+}
+
+#[test]
+fn what_is_damaged_while_it_is_delivered_must_not_be_deleted_at_its_node() {
+    let root = tempfile::tempdir().unwrap();
+    let staging = settings(&root).staging;
+    for copies in [1, 1] {
+        let damaged = staging.clone();
+        let crash = Crash::doing_at("after-committed", 1, move || damage(&damaged));
+        let pipeline = Pipeline::open(&settings(&root), crash).unwrap();
+        let batch = vec![received(&pipeline, "web01.1700000000.data", b"content")];
+        assert_eq!(pipeline.accept(SITE, batch).unwrap().len(), 0);
+        assert_eq!(quarantine(&root).list(None).unwrap().len(), copies, "a second one is no news");
+        assert_eq!(files(&staging).len(), copies);
+    }
+    let kept = accept(&open(&root), "web01.1700000000.data", b"content").unwrap();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(files(&settings(&root).directory), ["web01.1700000000.data"]);
+}
+
+#[test]
+fn a_damaged_held_copy_gives_way_to_the_good_one_that_comes_again() {
+    let root = tempfile::tempdir().unwrap();
+    let pipeline = open(&root);
+    let Incoming { directory, staging, .. } = settings(&root);
+    pipeline.hold(SITE, vec![received(&pipeline, "web01.5.data", b"content")]).unwrap();
+    damage(&staging);
+    pipeline.hold(SITE, vec![received(&pipeline, "web01.5.data", b"content")]).unwrap();
+    pipeline.listed(SITE, |_| false).unwrap();
+    assert_eq!(fs::read(directory.join("web01.5.data")).unwrap(), b"content");
+    assert_eq!(files(&directory), ["web01.5.data"]);
+    assert_eq!(files(&staging), Vec::<String>::new());
+}
+
+const TAKEN: &str = "web01.1700000000.data";
+
+/// Takes every target name that the package with this number would be given.
+fn take_names(directory: &Path, id: i64) {
+    let digits = std::iter::once(String::new())
+        .chain(std::iter::once(format!("{id:010}")))
+        .chain((1..99).map(|attempt| format!("{id:010}{attempt}")));
+    for digits in digits {
+        let target = names::with_digits(&name(TAKEN), &digits);
+        fs::write(directory.join(String::from_utf8(target).unwrap()), "somebody's").unwrap();
+    }
+}
+
+fn free_names(directory: &Path) {
+    for file in files(directory) {
+        fs::remove_file(directory.join(file)).unwrap();
+    }
+}
+
+#[test]
+fn a_package_that_can_have_no_name_goes_to_quarantine_and_an_operator_decides() {
+    let root = tempfile::tempdir().unwrap();
+    let pipeline = open(&root);
+    let Incoming { directory, staging, .. } = settings(&root);
+    take_names(&directory, 1);
+    for _ in 0..2 {
+        let kept = accept(&pipeline, TAKEN, b"ours").unwrap();
+        assert_eq!(kept.len(), 1, "it is acknowledged at its site, and a second time as well");
+    }
+    free_names(&directory);
+    accept(&pipeline, "web01.5.data", b"behind it").unwrap();
+    assert_eq!(files(&directory), ["web01.5.data"]);
+    let listed = quarantine(&root).list(Some(SITE)).unwrap();
+    assert_eq!(listed.len(), 1, "the second was a repeat");
+    assert_eq!(listed[0].reason.as_deref(), Some("100 names for it are taken in incomingdir"));
+    let note = SiteNote { kind: None, state: "ok", contact: true, held_back: None, error: None };
+    pipeline.ledger().note(SITE, &note).unwrap();
+    assert_eq!(Ledger::read_sites(&settings(&root).state).unwrap()[0].quarantined, 1);
+    drop(pipeline);
+    let pipeline = open(&root);
+    assert_eq!(files(&directory), ["web01.5.data"], "a start delivers nothing of it by itself");
+    let id = listed[0].id;
+    assert_eq!(quarantine(&root).requeue(id).unwrap(), Done::Done(listed[0].clone()));
+    assert_eq!(quarantine(&root).requeue(id).unwrap(), Done::Unknown);
+    pipeline.resume(SITE).unwrap();
+    assert_eq!(files(&directory), [TAKEN, "web01.5.data"], "under its own name, which is free now");
+    assert_eq!(files(&staging), Vec::<String>::new());
+    assert_eq!(losses(&root), []);
+}
+
+#[test]
+fn a_purged_package_leaves_a_loss_record_and_no_file() {
+    let root = tempfile::tempdir().unwrap();
+    let pipeline = open(&root);
+    let Incoming { directory, staging, .. } = settings(&root);
+    take_names(&directory, 1);
+    accept(&pipeline, TAKEN, b"ours").unwrap();
+    let package = quarantine(&root).list(None).unwrap().remove(0);
+    assert_eq!(quarantine(&root).purge(package.id).unwrap(), Done::Done(package.clone()));
+    assert_eq!(quarantine(&root).purge(package.id).unwrap(), Done::Unknown);
+    assert_eq!(losses(&root), [("purged".to_owned(), 1)]);
+    assert_eq!(files(&staging), Vec::<String>::new());
+}
+
+#[test]
+fn a_package_without_its_file_is_not_requeued_since_it_would_count_as_delivered() {
+    let root = tempfile::tempdir().unwrap();
+    let pipeline = open(&root);
+    take_names(&settings(&root).directory, 1);
+    accept(&pipeline, TAKEN, b"ours").unwrap();
+    let package = quarantine(&root).list(None).unwrap().remove(0);
+    fs::remove_file(quarantine(&root).path(&package)).unwrap();
+    assert_eq!(quarantine(&root).requeue(package.id).unwrap(), Done::FileMissing(package.clone()));
+    assert_eq!(quarantine(&root).list(None).unwrap(), [package]);
+}
+
+#[test]
+fn a_name_that_its_file_system_refuses_is_the_packages_own_trouble() {
+    use rustix::io::Errno;
+
+    let own = |errno: Errno| deliver::is_its_own(&errno.into());
+    for errno in [Errno::NAMETOOLONG, Errno::INVAL, Errno::ILSEQ, Errno::NOTDIR, Errno::ISDIR] {
+        assert!(own(errno), "{errno}");
+    }
+    for errno in
+        [Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::IO, Errno::NOSPC, Errno::NOENT, Errno::DQUOT]
+    {
+        assert!(!own(errno), "{errno}");
+    }
+}
+
+#[test]
+fn what_would_stop_every_package_is_trouble_and_puts_none_aside() {
+    let root = tempfile::tempdir().unwrap();
+    let settings = Incoming { staging: root.path().join("staging"), ..settings(&root) };
+    let pipeline = Pipeline::open(&settings, Crash::default()).unwrap();
+    let elsewhere = root.path().join("elsewhere");
+    fs::rename(&settings.directory, &elsewhere).unwrap();
+    let trouble = accept(&pipeline, "web01.5.data", b"content").unwrap_err();
+    assert!(matches!(trouble, Trouble::Failed(_)), "{trouble}");
+    fs::write(&settings.directory, "no directory").unwrap();
+    let trouble = pipeline.resume(SITE).unwrap_err();
+    assert!(matches!(trouble, Trouble::Failed(_)), "{trouble}");
+    fs::remove_file(&settings.directory).unwrap();
+    fs::rename(&elsewhere, &settings.directory).unwrap();
+    pipeline.resume(SITE).unwrap();
+    assert_eq!(files(&settings.directory), ["web01.5.data"]);
+}
+
+#[test]
+fn after_a_loss_of_power_the_policy_decides_about_what_was_being_handed_over() {
+    for (policy, delivered) in [(AfterPowerLoss::Deliver, 2), (AfterPowerLoss::Quarantine, 1)] {
+        let root = tempfile::tempdir().unwrap();
+        let settings = Incoming { after_power_loss: policy, ..settings(&root) };
+        let start = |boot| Pipeline::open_in(&Boot::named(boot), &settings, Crash::default()).unwrap();
+        drop(start("the first"));
+        let die = |text| {
+            let crash = Crash::panicking_at("after-committed", 1);
+            let pipeline = Pipeline::open_in(&Boot::named("the first"), &settings, crash).unwrap();
+            let taken =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| accept(&pipeline, text, b"x")));
+            taken.expect_err("it was to die");
+        };
+        die("web01.1.data");
+        drop(start("the first"));
+        assert_eq!(files(&settings.directory), ["web01.1.data"], "a restart alone is no loss of power");
+        die("web01.2.data");
+        let pipeline = start("the second");
+        assert_eq!(files(&settings.directory).len(), delivered, "{policy:?}");
+        assert_eq!(quarantine(&root).list(None).unwrap().len(), 2 - delivered);
+        assert_eq!(losses(&root), []);
+        let again = accept(&pipeline, "web01.2.data", b"x").unwrap();
+        assert!(again[0].is_repeat(), "either way it is acknowledged at its node");
+        drop(pipeline);
+        drop(start("the second"));
+        assert_eq!(files(&settings.directory).len(), delivered, "a later start in this boot changes nothing");
+    }
+}
+
+#[test]
+fn after_a_torn_transaction_files_that_the_ledger_does_not_know_are_set_aside() {
+    let root = tempfile::tempdir().unwrap();
+    let pipeline = open(&root);
+    pipeline.ledger().write(|batch| batch.fact(fact::TORN, "1")).unwrap();
+    drop(pipeline);
+    let staging = settings(&root).staging;
+    fs::write(staging.join("123-00000000.staged"), "perhaps the only copy").unwrap();
+    for _ in 0..2 {
+        drop(open(&root));
+        assert_eq!(files(&staging), ["123-00000000.aside"]);
+    }
+    fs::write(staging.join("123-00000001.staged"), "not recorded").unwrap();
+    drop(open(&root));
+    assert_eq!(files(&staging), ["123-00000000.aside"], "once only");
+}
+
+#[test]
+fn a_version_that_only_a_mv_showed_ends_the_delivered_one_before_it() {
+    let root = tempfile::tempdir().unwrap();
+    let pipeline = open(&root);
+    let moved = |other: Option<&[u8]>| {
+        let kept = pipeline.hold(SITE, vec![received(&pipeline, "host.0.data", b"A")]).unwrap().remove(0);
+        let other = other.map(|content| received(&pipeline, "host.0.data", content).body);
+        pipeline
+            .resolve(SITE, vec![Moved { kept, other, whole: true, modified: when(1_600_000_000) }])
+            .unwrap();
+        files(&settings(&root).directory).len()
+    };
+    assert_eq!(moved(None), 1);
+    assert_eq!(moved(None), 1, "the site did not delete it: a repeat");
+    assert_eq!(moved(Some(b"B")), 2);
+    assert_eq!(moved(None), 3, "A again, after B, is a new package");
+}
+
+#[test]
+fn what_the_ledger_says_ends_the_server_or_does_not() {
+    use rusqlite::ffi;
+
+    let trouble = |code| {
+        let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        Trouble::from(LedgerError::from(error))
+    };
+    for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB] {
+        assert!(trouble(code).is_final(), "{code}");
+    }
+    for code in [ffi::SQLITE_BUSY, ffi::SQLITE_BUSY_SNAPSHOT, ffi::SQLITE_FULL] {
+        assert!(!trouble(code).is_final(), "{code}");
+    }
+    for (code, damage) in
+        [(ffi::SQLITE_CORRUPT, true), (ffi::SQLITE_NOTADB, true), (ffi::SQLITE_IOERR_FSYNC, false)]
+    {
+        let Trouble::Ledger(error) = trouble(code) else { panic!("{code}") };
+        assert_eq!(error.is_damage(), damage, "{code}");
+    }
 }

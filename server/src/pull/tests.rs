@@ -349,3 +349,22 @@ fn a_site_that_cannot_delete_is_neither_pulled_for_ever_nor_delivered_twice() {
         assert_eq!(world.contents(), ["content", "new content"]);
     }
 }
+
+#[test]
+fn a_package_that_is_damaged_here_stays_at_its_node_and_comes_again_once() {
+    let world = World::new(Kind::Tidegate, PullMode::Auto);
+    FILES.iter().for_each(|(name, content)| world.disk.put(name, content.as_bytes()));
+    let staging = world.incoming().staging;
+    let damage = move || {
+        let file = std::fs::read_dir(&staging).unwrap().map(|entry| entry.unwrap().path());
+        let file = file.filter(|path| path.extension().is_some_and(|ending| ending == "staged")).min();
+        std::fs::write(file.unwrap(), "damaged").unwrap();
+    };
+    assert!(world.live(Crash::doing_at("after-committed", 1, damage), 1), "it blocks nothing");
+    assert_eq!(world.contents().len(), 3);
+    assert!(!world.disk.is_empty(), "the node keeps what was not delivered");
+    assert!(world.live(alive(), 1));
+    assert_eq!(world.contents(), ["a", "b", "c", "d"]);
+    assert!(world.disk.is_empty());
+    assert_eq!(world.staged(), 1, "the damaged bytes are kept");
+}

@@ -142,6 +142,10 @@ impl Server {
         self.root.path().join("server.toml")
     }
 
+    pub(crate) fn state(&self) -> PathBuf {
+        self.root.path().join("state")
+    }
+
     pub(crate) fn incoming(&self) -> PathBuf {
         self.root.path().join("incoming")
     }
