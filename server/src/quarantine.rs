@@ -17,7 +17,7 @@ pub(crate) struct Quarantine {
 
 /// What came of a request about one package.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Done {
+pub(crate) enum Outcome {
     /// It is as was asked for.
     Done(Package),
     /// No such package is in quarantine (any more).
@@ -49,20 +49,20 @@ impl Quarantine {
     }
 
     /// Has a package delivered after all, under the name it came with if that is free now.
-    pub(crate) fn requeue(&mut self, id: i64) -> Result<Done, LedgerError> {
-        let Some(package) = self.one(id)? else { return Ok(Done::Unknown) };
+    pub(crate) fn requeue(&mut self, id: i64) -> Result<Outcome, LedgerError> {
+        let Some(package) = self.one(id)? else { return Ok(Outcome::Unknown) };
         // A committed package without its file counts as delivered.
         if !self.path(&package).exists() {
-            return Ok(Done::FileMissing(package));
+            return Ok(Outcome::FileMissing(package));
         }
         let changed = self.ledger.write(|batch| batch.requeue(&package))?;
-        Ok(if changed { Done::Done(package) } else { Done::Unknown })
+        Ok(if changed { Outcome::Done(package) } else { Outcome::Unknown })
     }
 
     /// Throws a package away: its row, leaving a loss record, and then its file. A site that still has it
     /// ([`Package::on_site`]) gives it again.
-    pub(crate) fn purge(&mut self, id: i64) -> Result<Done, LedgerError> {
-        let Some(package) = self.one(id)? else { return Ok(Done::Unknown) };
+    pub(crate) fn purge(&mut self, id: i64) -> Result<Outcome, LedgerError> {
+        let Some(package) = self.one(id)? else { return Ok(Outcome::Unknown) };
         let changed = self.ledger.write(|batch| {
             let changed = batch.purge(&package)?;
             // The loss of a damaged one was recorded when it was certain; a good copy of it may have come.
@@ -72,7 +72,7 @@ impl Quarantine {
             Ok(changed)
         })?;
         if !changed {
-            return Ok(Done::Unknown);
+            return Ok(Outcome::Unknown);
         }
         // A file that stays is unknown to the ledger, and swept at the next start.
         match fs::remove_file(self.path(&package)) {
@@ -80,7 +80,7 @@ impl Quarantine {
                 let what = format!("cannot remove {}", self.path(&package).display());
                 Err(LedgerError::File { what, source })
             }
-            _ => Ok(Done::Done(package)),
+            _ => Ok(Outcome::Done(package)),
         }
     }
 }

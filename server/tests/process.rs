@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Manner, Server, Site, text, until};
+use support::{Manner, Server, Site, flip, text, until};
 
 const FILES: [(&str, &[u8]); 3] =
     [("db01.7.data", b"a"), ("web01.1700000000.data", b"b"), ("web01.1700000300.data", b"\xe9\n")];
@@ -224,14 +224,6 @@ fn a_configuration_is_checked_with_exit_codes() {
         text(&output.stderr)
     );
     assert_eq!(server.output(&["pull"]).status.code(), Some(64), "--once is needed");
-}
-
-/// Flips one bit of the only place where a file holds `needle`, or of the first.
-fn flip(file: &std::path::Path, needle: &[u8]) {
-    let mut bytes = std::fs::read(file).unwrap();
-    let at = bytes.windows(needle.len()).position(|window| window == needle).expect("the file holds it");
-    bytes[at] ^= 1;
-    std::fs::write(file, bytes).unwrap();
 }
 
 #[test]

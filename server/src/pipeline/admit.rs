@@ -67,7 +67,7 @@ enum What {
     /// The last of the held versions.
     Same,
     /// New. It continues a held version that was still being written, or stands behind all of them.
-    New { file: StagedFile, continues: Option<Package> },
+    New { file: StagedFile, continues: Option<Box<Package>> },
 }
 
 impl Pipeline {
@@ -162,7 +162,7 @@ impl Pipeline {
                     .map(|last| begins_with(&file.path(), &self.staging.path(&last.staged)));
                 // A damaged copy gives way to a good one as well.
                 let gives_way = same == Some(false) || continues.transpose()? == Some(true);
-                let continues = if gives_way { held.pop() } else { None };
+                let continues = if gives_way { held.pop().map(Box::new) } else { None };
                 What::New { file, continues }
             }
         };
@@ -183,7 +183,7 @@ impl Admitted {
     }
 
     fn continued(&self) -> Option<&Package> {
-        if let What::New { continues, .. } = &self.what { continues.as_ref() } else { None }
+        if let What::New { continues, .. } = &self.what { continues.as_deref() } else { None }
     }
 
     /// Brings the ledger up to `state`. Returns the held versions of the name, the received one last if it is held.

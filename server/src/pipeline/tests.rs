@@ -12,7 +12,7 @@ use crate::body::Arriving;
 use crate::config::{AfterPowerLoss, Ownership};
 use crate::ledger::{LossRow, SiteNote};
 use crate::names;
-use crate::quarantine::{Done, Quarantine};
+use crate::quarantine::{Outcome, Quarantine};
 
 const SITE: &str = "plant-7";
 
@@ -312,7 +312,7 @@ fn a_damaged_only_copy_goes_to_quarantine_leaves_a_loss_record_and_blocks_nothin
     drop(pipeline);
     let pipeline = open(&root);
     assert_eq!(files(&staging), [listed[0].staged.clone()], "a start keeps them too");
-    assert_eq!(quarantine(&root).requeue(listed[0].id).unwrap(), Done::Done(listed[0].clone()));
+    assert_eq!(quarantine(&root).requeue(listed[0].id).unwrap(), Outcome::Done(listed[0].clone()));
     pipeline.resume(SITE).unwrap();
     assert_eq!(quarantine(&root).list(Some(SITE)).unwrap().len(), 1, "it is as damaged as before");
     assert_eq!(losses(&root), [("damaged".to_owned(), 1)], "one loss is counted once");
@@ -426,8 +426,8 @@ fn a_package_that_can_have_no_name_goes_to_quarantine_and_an_operator_decides() 
     let pipeline = open(&root);
     assert_eq!(files(&directory), ["web01.5.data"], "a start delivers nothing of it by itself");
     let id = listed[0].id;
-    assert_eq!(quarantine(&root).requeue(id).unwrap(), Done::Done(listed[0].clone()));
-    assert_eq!(quarantine(&root).requeue(id).unwrap(), Done::Unknown);
+    assert_eq!(quarantine(&root).requeue(id).unwrap(), Outcome::Done(listed[0].clone()));
+    assert_eq!(quarantine(&root).requeue(id).unwrap(), Outcome::Unknown);
     pipeline.resume(SITE).unwrap();
     assert_eq!(files(&directory), [TAKEN, "web01.5.data"], "under its own name, which is free now");
     assert_eq!(files(&staging), Vec::<String>::new());
@@ -442,8 +442,8 @@ fn a_purged_package_leaves_a_loss_record_and_no_file() {
     take_names(&directory, 1);
     accept(&pipeline, TAKEN, b"ours").unwrap();
     let package = quarantine(&root).list(None).unwrap().remove(0);
-    assert_eq!(quarantine(&root).purge(package.id).unwrap(), Done::Done(package.clone()));
-    assert_eq!(quarantine(&root).purge(package.id).unwrap(), Done::Unknown);
+    assert_eq!(quarantine(&root).purge(package.id).unwrap(), Outcome::Done(package.clone()));
+    assert_eq!(quarantine(&root).purge(package.id).unwrap(), Outcome::Unknown);
     assert_eq!(losses(&root), [("purged".to_owned(), 1)]);
     assert_eq!(files(&staging), Vec::<String>::new());
 }
@@ -456,7 +456,7 @@ fn a_package_without_its_file_is_not_requeued_since_it_would_count_as_delivered(
     accept(&pipeline, TAKEN, b"ours").unwrap();
     let package = quarantine(&root).list(None).unwrap().remove(0);
     fs::remove_file(quarantine(&root).path(&package)).unwrap();
-    assert_eq!(quarantine(&root).requeue(package.id).unwrap(), Done::FileMissing(package.clone()));
+    assert_eq!(quarantine(&root).requeue(package.id).unwrap(), Outcome::FileMissing(package.clone()));
     assert_eq!(quarantine(&root).list(None).unwrap(), [package]);
 }
 

@@ -227,3 +227,11 @@ pub(crate) fn until(what: &str, mut reached: impl FnMut() -> bool) {
     }
     panic!("{what} did not happen within 30 s");
 }
+
+/// Flips one bit where a file first holds `needle`.
+pub(crate) fn flip(file: &Path, needle: &[u8]) {
+    let mut bytes = fs::read(file).unwrap();
+    let at = bytes.windows(needle.len()).position(|window| window == needle).expect("the file holds it");
+    bytes[at] ^= 1;
+    fs::write(file, bytes).unwrap();
+}
