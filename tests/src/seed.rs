@@ -28,9 +28,9 @@ impl Seed {
 
     /// A generator of its own for one run, so that each run can be repeated alone.
     pub fn run(&self, index: u64) -> Seed {
-        let mut seed = Seed(self.0 ^ index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        seed.number();
-        seed
+        // The mixed number, not the state: states of neighbouring runs are steps of one row, and a run would repeat what
+        // another said a few steps later.
+        Seed(Seed(self.0 ^ index.wrapping_mul(0x9E37_79B9_7F4A_7C15)).number())
     }
 
     /// The next 64 bits.
