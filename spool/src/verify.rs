@@ -56,13 +56,22 @@ pub enum Unfit {
 impl Spool {
     /// Opens a package's bytes, after having read and compared all of them. Takes time in proportion to its size.
     pub fn open_verified(&self, package: &Package) -> Result<File, Unfit> {
-        compare(package, self.open_package(package))
+        twice(|| compare(package, self.open_package(package)))
     }
 
     /// Compares the bytes that the disk itself has. They were fsynced before.
     pub(crate) fn verify_on_disk(&self, package: &Package) -> Result<(), Unfit> {
         let path = self.store.layout.package(package.id, package.digest, &package.listed_name);
-        compare(package, self.store.fs.open_uncached(&path)).map(drop)
+        twice(|| compare(package, self.store.fs.open_uncached(&path)).map(drop))
+    }
+}
+
+/// One failure may lie on the way to the disk (a path that was switched over, a controller that was reset), and setting
+/// aside keeps a package from its pipeline until an operator comes: unreadable is what fails twice.
+fn twice<T>(read: impl Fn() -> Result<T, Unfit>) -> Result<T, Unfit> {
+    match read() {
+        Err(Unfit::Damaged(Damage::Unreadable(_))) => read(),
+        result => result,
     }
 }
 
