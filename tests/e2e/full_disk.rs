@@ -25,8 +25,9 @@ use tidegate_tests::until;
 /// Lanes beside each other.
 const LANES: u64 = 4;
 
-/// How large a disk is: with room for the segments that a spool sets aside, and a few packages.
-const DISK_BYTES: u64 = 4 << 20;
+/// How large a disk is: with room for the segments that a spool sets aside, or for a database and its write-ahead log of
+/// 1,000 pages, and for a few packages.
+const DISK_BYTES: u64 = 16 << 20;
 const DISK_INODES: u64 = 100;
 
 /// How long a full disk stays full when nothing tells that it has been noticed.
@@ -196,7 +197,8 @@ impl Lane {
             Moment::BeforePull | Moment::WhilePulling => files.len(),
         };
         let (early, late) = files.split_at(early);
-        if plan.moment != Moment::BetweenFiles || seed.once_in(2) {
+        let held = plan.moment != Moment::BetweenFiles || seed.once_in(2);
+        if held {
             self.valve.close();
         }
         early.iter().for_each(|data| self.store(&oracles, data));
@@ -214,8 +216,9 @@ impl Lane {
                 let (lane, oracles) = (&*self, &oracles);
                 scope.spawn(move || half.iter().for_each(|data| lane.store(oracles, data)));
             }
-            if plan.place == Place::Node && plan.left == 0 && !late.is_empty() {
-                // Not a page, or not a file, is left: the node hears of it from its disk, and must not say that it stored.
+            if held && plan.place == Place::Node && plan.left == 0 && !late.is_empty() {
+                // Not a page, or not a file, is left, and no pull makes room: the node hears of it from its disk, and must
+                // not say that it stored.
                 until::holds(&format!("{what}: a sender is refused"), || {
                     self.refused.load(Ordering::Relaxed) > refused
                 });

@@ -102,6 +102,12 @@ impl Central {
         self.process = Some(Process::start("sync server", &mut command));
     }
 
+    /// Starts it otherwise, e.g. with [`crate::faults`].
+    pub fn start_as(&mut self, mut command: Command) {
+        self.process = None;
+        self.process = Some(Process::start("sync server", &mut command));
+    }
+
     /// The running daemon.
     ///
     /// # Panics

@@ -19,6 +19,7 @@ pub mod client;
 pub mod clock;
 pub mod counts;
 pub mod cutter;
+pub mod faults;
 pub mod files;
 pub mod guest;
 pub mod node;

@@ -125,6 +125,31 @@ impl Node {
         self.process = Some(process);
     }
 
+    /// Starts it otherwise, e.g. with [`crate::faults`], and waits until it listens. `false`: it ended instead.
+    pub fn start_as(&mut self, mut command: Command) -> bool {
+        self.process = None;
+        let process = self.process.insert(Process::start("buffer node", &mut command));
+        until::some("the node listens or ends", || {
+            if process.has_ended() {
+                return Some(false);
+            }
+            TcpStream::connect(self.address).is_ok().then_some(true)
+        })
+    }
+
+    /// What an operator does about packages that were set aside while the disk was broken, once it is mended.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn requeue_dead_letters(&self) {
+        let mut command = Command::new(binary::workspace("tidegate-buffer-node"));
+        command
+            .args(["dead-letter", "requeue", "--all", "--config"])
+            .arg(self.directory.path().join("node.toml"));
+        let output = command.output().expect("the node's program starts");
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// How it is started, for tests that start it a second time or otherwise.
     pub fn command(&self) -> Command {
         let mut command = Command::new(binary::workspace("tidegate-buffer-node"));
