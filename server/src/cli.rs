@@ -1,9 +1,10 @@
 //! The command line, and what the process says with its exit code.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::config::Problems;
 use crate::ledger::LedgerError;
@@ -60,6 +61,60 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: LedgerCommand,
     },
+    /// Says where a file is: which site, how far it got, delivered when and as what, size and digest. Answered from the
+    /// ledger, safe beside a running server. Exit code 1: nothing is known of it.
+    Find {
+        /// A file's name, as the site lists it or as the pipeline got it; or an agent's, for its files
+        /// `AGENT.<number>.data` and `AGENT_<number>.data`, newest first.
+        #[arg(value_name = "NAME|AGENT")]
+        name: OsString,
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Only of this site.
+        #[arg(long, value_name = "NAME")]
+        site: Option<String>,
+        /// How many are shown; that there are more is said.
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: u32,
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compares the ledger with the staging directory and, by asking each site for its listing, with the sites; says
+    /// what does not add up, what it means and what to do. Changes nothing, safe beside a running server. Exit code
+    /// 0: all adds up; 1: something does not; 69: a site could not be asked.
+    Verify {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Only this site.
+        #[arg(long, value_name = "NAME")]
+        site: Option<String>,
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+        /// Asks no site: only what lies here is compared.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Packages that could not be delivered: what they are, and what becomes of them. Works beside a running server.
+    Quarantine {
+        #[command(subcommand)]
+        command: QuarantineCommand,
+    },
+    /// Shows what was lost here or thrown away by an operator, and why.
+    Losses {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Only of this site.
+        #[arg(long, value_name = "NAME")]
+        site: Option<String>,
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// Checks the configuration and the files it names, and says everything that is wrong.
     #[command(short_flag = 't')]
     Validate {
@@ -81,6 +136,65 @@ pub(crate) enum LedgerCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineCommand {
+    /// Lists them, oldest first.
+    List {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Only of this site.
+        #[arg(long, value_name = "NAME")]
+        site: Option<String>,
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows all that is known of some: why, since when, which file, and whether its bytes are those received.
+    Show(Selection),
+    /// Lets the server deliver them again, at the next turn of their site. First remove what kept them back.
+    Requeue(Selection),
+    /// Throws them away for good, and records the loss. They are lost to the pipeline: needs --yes.
+    Purge {
+        #[command(flatten)]
+        selection: Selection,
+        /// Yes, the packages are to be lost.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+impl QuarantineCommand {
+    pub(crate) fn config(&self) -> &Path {
+        match self {
+            Self::List { config, .. } => config,
+            Self::Show(selection) | Self::Requeue(selection) | Self::Purge { selection, .. } => {
+                &selection.config
+            }
+        }
+    }
+}
+
+/// Which packages in quarantine.
+#[derive(Debug, Args)]
+pub(crate) struct Selection {
+    /// The name or the number of one, as `list` shows it.
+    #[arg(value_name = "NAME|ID", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) which: Option<OsString>,
+    /// All of them.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Only of this site.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) site: Option<String>,
+    /// As JSON, for programs.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Why the process ends without success.
@@ -140,7 +254,8 @@ impl Failure {
         }
     }
 
-    fn io(text: String, source: &std::io::Error) -> Self {
+    /// A file or directory cannot be used.
+    pub(crate) fn io(text: String, source: &std::io::Error) -> Self {
         match source.kind() {
             std::io::ErrorKind::PermissionDenied => {
                 Self::Permission(format!("{text}; run as the user of the service, or mend the permissions"))

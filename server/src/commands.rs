@@ -8,12 +8,12 @@ use tidegate_net::shutdown::Shutdown;
 use tidegate_net::tls;
 use tokio::runtime::Runtime;
 
-use crate::cli::Failure;
+use crate::cli::{Failure, QuarantineCommand};
 use crate::config::{Config, Site};
 use crate::crash::Crash;
 use crate::desk::Desk;
 use crate::pipeline::{Pipeline, Trouble};
-use crate::{log, once, reset, schedule, status, user};
+use crate::{find, log, losses, once, quarantine, reset, schedule, status, user, verify};
 
 /// How long a stop waits for running batches. Beyond it they are dropped, and repeated after the next start.
 const GRACE: Duration = Duration::from_secs(10);
@@ -80,6 +80,33 @@ pub(crate) fn reset(file: &Path, yes: bool) -> Result<(), Failure> {
     let config = load(file)?;
     user::check(&config.incoming.state, rustix::process::geteuid().as_raw())?;
     reset::run(&config.incoming, yes)
+}
+
+/// `find`.
+pub(crate) fn find(file: &Path, question: &find::Question) -> Result<(), Failure> {
+    find::run(&load(file)?, question)
+}
+
+/// `verify`.
+pub(crate) fn verify(file: &Path, scope: &verify::Scope) -> Result<(), Failure> {
+    let config = load(file)?;
+    let runtime = runtime()?;
+    let result = runtime.block_on(verify::run(config, scope));
+    // A name that is still being looked up must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// `quarantine …`.
+pub(crate) fn quarantine(command: &QuarantineCommand) -> Result<(), Failure> {
+    let config = load(command.config())?;
+    user::check(&config.incoming.state, rustix::process::geteuid().as_raw())?;
+    quarantine::command::run(&config, command)
+}
+
+/// `losses`.
+pub(crate) fn losses(file: &Path, site: Option<&str>, json: bool) -> Result<(), Failure> {
+    losses::print(&load(file)?, site, json)
 }
 
 /// `validate`.

@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 
 use reader::{Place, Section};
 
+use crate::ledger::Retention;
+use crate::pipeline::REPEAT_WINDOW;
+
 /// The hidden directory inside `incomingdir` where files wait until they are handed over.
 const STAGING: &str = ".tidegate";
 
@@ -50,6 +53,8 @@ pub(crate) struct Incoming {
     pub(crate) ownership: Ownership,
     /// With this many files in `incomingdir` nothing more is pulled.
     pub(crate) max_files: Option<u64>,
+    /// How much the ledger remembers of what is delivered and gone.
+    pub(crate) history: Retention,
     pub(crate) after_power_loss: AfterPowerLoss,
 }
 
@@ -94,7 +99,15 @@ impl Config {
 
     /// What works, but deserves a second look.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        self.sites.iter().flat_map(Site::warnings).collect()
+        let mut warnings: Vec<_> = self.sites.iter().flat_map(Site::warnings).collect();
+        let window = REPEAT_WINDOW.as_secs() / 86_400;
+        if self.incoming.history.keep < REPEAT_WINDOW {
+            warnings.push(format!(
+                "history_keep is less than {window} days: what a stock site's agent sends again after it was forgotten \
+                 arrives twice"
+            ));
+        }
+        warnings
     }
 }
 
@@ -105,6 +118,7 @@ fn incoming(root: &mut Section<'_>, problems: &mut Problems) -> Incoming {
     }
     let directory = directory.unwrap_or_default();
     let account = |read: fn(&str) -> Result<u32, String>| move |value: &_| read(&values::text(value)?);
+    let kept = Retention::default();
     Incoming {
         staging: root.take_or("staging", directory.join(STAGING), problems, values::absolute_path),
         state: root.take_or("state_directory", STATE_DIRECTORY.into(), problems, values::absolute_path),
@@ -120,6 +134,11 @@ fn incoming(root: &mut Section<'_>, problems: &mut Problems) -> Incoming {
             let words = [("deliver", AfterPowerLoss::Deliver), ("quarantine", AfterPowerLoss::Quarantine)];
             values::word(value, &words)
         }),
+        history: Retention {
+            max: root
+                .take_or("history_max", kept.max, problems, |value| values::number(value, 1, 1_000_000_000)),
+            keep: root.take_or("history_keep", kept.keep, problems, values::long_duration),
+        },
         directory,
     }
 }

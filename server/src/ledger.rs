@@ -15,9 +15,11 @@ mod batch;
 mod beside;
 mod check;
 mod error;
+mod history;
 mod losses;
 mod open;
 mod package;
+mod reader;
 mod replace;
 mod schema;
 mod site;
@@ -26,8 +28,10 @@ mod wal;
 pub(crate) use batch::{Batch, NewPackage};
 pub(crate) use beside::Beside;
 pub(crate) use error::LedgerError;
+pub(crate) use history::Retention;
 pub(crate) use losses::{LossReason, LossRow};
 pub(crate) use package::{DAMAGED, Package, State, milliseconds, seconds};
+pub(crate) use reader::{Found, Reader, Rows, Standing};
 pub(crate) use site::{SiteNote, SiteRow};
 
 use std::path::Path;
@@ -39,12 +43,6 @@ use tidegate_proto::Name;
 
 use crate::body::Digest;
 use package::COLUMNS;
-
-/// Rows of history that are kept; beyond it the oldest are forgotten, and a repeat of one would count as new.
-const HISTORY_MAX: i64 = 1_000_000;
-
-/// Rows of history forgotten at once: a turn never waits long for it.
-const FORGOTTEN_AT_ONCE: i64 = 1_000;
 
 /// The few rows that are not history yet; the words of the index `package_open`.
 const OPEN: &str = "(state IN ('held', 'committed') OR on_site = 1)";
@@ -85,12 +83,17 @@ pub(crate) mod fact {
     pub(crate) const TORN: &str = "torn";
 }
 
+/// The order of arrival, for queries that an index answers with few rows. Without the sign SQLite rather reads all rows
+/// in this order than to sort.
+const OF_FEW: &str = "ORDER BY +id";
+
 /// An open ledger.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     db: Mutex<Connection>,
     /// What was found damaged, from then on.
     damage: OnceLock<String>,
+    retention: Retention,
     _lock: open::Lock,
 }
 
@@ -110,7 +113,12 @@ impl Ledger {
         schema::bring_up_to_date(&mut db)?;
         check::whole(&db)?;
         open::make_durable(directory)?;
-        Ok(Self { db: Mutex::new(db), damage: OnceLock::new(), _lock: lock })
+        Ok(Self { db: Mutex::new(db), retention: Retention::default(), damage: OnceLock::new(), _lock: lock })
+    }
+
+    /// The same with other limits of its history.
+    pub(crate) fn keeping(self, retention: Retention) -> Self {
+        Self { retention, ..self }
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {
@@ -122,10 +130,13 @@ impl Ledger {
         &self,
         changes: impl FnOnce(&Batch<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, LedgerError> {
+        let retention = self.retention;
         self.guarded(|db| {
             // Immediate: only at its beginning may a transaction wait for a command that writes beside the server.
             let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let value = changes(&Batch::new(&tx))?;
+            let batch = Batch::new(&tx);
+            let value = changes(&batch)?;
+            retention.trim_behind(&tx, batch.history_made())?;
             tx.commit()?;
             Ok(value)
         })
@@ -226,8 +237,7 @@ impl Ledger {
 
     /// All sites' packages that have a file in the staging directory and are not in quarantine, in arrival order.
     pub(crate) fn staged_packages(&self) -> Result<Vec<Package>, LedgerError> {
-        // `+id`: sorting the few is better than reading all in their order.
-        self.select(&format!("{OPEN} AND state IN ('held', 'committed') ORDER BY +id"), params![])
+        self.select(&format!("{OPEN} AND state IN ('held', 'committed') {OF_FEW}"), params![])
     }
 
     /// Whether the site's package of this name and content was delivered, or went to quarantine, after `since`.
@@ -266,23 +276,6 @@ impl Ledger {
             let rows = query.query_map([], Waiting::of)?;
             rows.collect()
         })
-    }
-
-    /// Forgets some of the history beyond its limit.
-    pub(crate) fn trim(&self) -> Result<(), LedgerError> {
-        self.trim_to(HISTORY_MAX)
-    }
-
-    fn trim_to(&self, rows: i64) -> Result<(), LedgerError> {
-        self.guarded(|db| {
-            db.execute(
-                "DELETE FROM package WHERE id IN (SELECT id FROM package
-                 WHERE id <= (SELECT max(id) FROM package) - ?1 AND state = 'delivered' AND on_site = 0
-                 ORDER BY id LIMIT ?2)",
-                params![rows, FORGOTTEN_AT_ONCE],
-            )
-        })?;
-        Ok(())
     }
 }
 

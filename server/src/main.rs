@@ -10,18 +10,22 @@ mod commands;
 mod config;
 mod crash;
 mod desk;
+mod find;
 mod ledger;
 mod log;
+mod losses;
 mod names;
 mod once;
 mod pipeline;
 mod pull;
 mod quarantine;
+mod report;
 mod reset;
 mod schedule;
 mod staging;
 mod status;
 mod user;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -29,6 +33,8 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use cli::{Cli, Command, Failure, LedgerCommand};
+use find::Question;
+use verify::Scope;
 
 fn main() -> ExitCode {
     match run() {
@@ -59,6 +65,15 @@ fn run() -> Result<(), Failure> {
             commands::pull(&config, site.as_deref(), log_format)
         }
         Command::Status { config, json } => commands::status(&config, json),
+        Command::Find { name, config, site, limit, json } => {
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            commands::find(&config, &Question { name, site, limit, json })
+        }
+        Command::Verify { config, site, json, offline } => {
+            commands::verify(&config, &Scope { site, json, offline })
+        }
+        Command::Quarantine { command } => commands::quarantine(&command),
+        Command::Losses { config, site, json } => commands::losses(&config, site.as_deref(), json),
         Command::Ledger { command: LedgerCommand::Reset { config, yes } } => commands::reset(&config, yes),
         Command::Validate { config } => commands::validate(&config),
     }

@@ -4,14 +4,16 @@ use std::time::{Duration, SystemTime};
 
 use tidegate_proto::Name;
 
+use crate::body::Digest;
+
 /// Endings of shared files. They stay at the site, wherever they lie and whatever the configured pattern says.
 const SHARED: [&[u8]; 5] = [b".conf", b".md5", b".zip", b".rcmd", b".lock"];
 
 /// How old the time in a name may be; an older one is taken for a number that is no time.
 const OLDEST_TIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// From this many digits on a number is taken for a time, and the same name with the same bytes for a repeat.
-const TIMED_DIGITS: usize = 9;
+/// From this many digits on a number is taken for a time.
+const TIME_DIGITS: usize = 9;
 
 /// The digits that a node appends to keep two files of one name apart.
 const APPENDED_DIGITS: usize = 10;
@@ -54,17 +56,17 @@ pub(crate) fn time_in(name: &Name, now: SystemTime) -> Option<SystemTime> {
     (age <= OLDEST_TIME).then_some(time)
 }
 
-/// Whether the number looks like a time: then a sender never gives the name to two different packages.
-pub(crate) fn is_timed(name: &Name) -> bool {
-    number(name).is_some_and(|number| {
-        // A node's own digits make no time of a plugin's `0`. For numbers of any other meaning a doubt costs a
-        // package that arrives twice, not one that never does.
-        let digits = match number.len() {
-            longer if longer > APPENDED_DIGITS => longer - APPENDED_DIGITS,
-            digits => digits,
-        };
-        digits >= TIMED_DIGITS
-    })
+/// Whether the number looks like a time: then a sender never gives the name to two different packages. Digits that a
+/// node appended to tell equal names apart are known by the content's digest, and make no time of a plugin's `0`.
+pub(crate) fn is_timed(name: &Name, digest: &Digest) -> bool {
+    let (first, _) = digest.as_bytes().split_first_chunk().expect("a SHA-256 has more than eight bytes");
+    tidegate_spool::is_timed(name.as_bytes(), u64::from_be_bytes(*first))
+}
+
+/// The same without the content, for a name alone: whether its number surely is a time, with digits appended or not.
+pub(crate) fn surely_has_time(name: &Name) -> bool {
+    let digits = number(name).map_or(0, <[u8]>::len);
+    (TIME_DIGITS..=APPENDED_DIGITS).contains(&digits) || digits >= TIME_DIGITS + APPENDED_DIGITS
 }
 
 /// A name with `digits` behind its number, so that the part before the number, by which the pipeline knows the
@@ -135,12 +137,27 @@ mod tests {
 
     #[test]
     fn a_plugin_that_always_counts_zero_is_not_timed() {
-        assert!(!is_timed(&name("host.0.data")));
-        assert!(!is_timed(&name("host.32767.data")));
-        assert!(!is_timed(&name("host.00123456789.data")), "digits that a node appended");
-        assert!(is_timed(&name("host.17000000000123456789.data")));
-        assert!(is_timed(&name("host.999999999.data")));
-        assert!(is_timed(&name("host_1700000000.data")));
-        assert!(!is_timed(&name("host1700000000.data")), "no number of its own");
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&123_456_789_u64.to_be_bytes());
+        let is_timed = |text: &str| is_timed(&name(text), &Digest::from(bytes));
+        assert!(!is_timed("host.0.data"));
+        assert!(!is_timed("host.32767.data"));
+        assert!(!is_timed("host.00123456789.data"), "digits that a node appended");
+        assert!(is_timed("host.00123456788.data"), "digits that the sender chose");
+        assert!(is_timed("host.17000000000123456789.data"));
+        assert!(is_timed("host.1700000000123.data"), "milliseconds");
+        assert!(is_timed("host.999999999.data"));
+        assert!(is_timed("host_1700000000.data"));
+        assert!(!is_timed("host1700000000.data"), "no number of its own");
+    }
+
+    #[test]
+    fn a_name_alone_has_a_time_where_no_appended_digits_can_explain_its_number() {
+        for text in ["h.170000000.data", "h_1700000000.data", "h.17000000000123456789.data"] {
+            assert!(surely_has_time(&name(text)), "{text}");
+        }
+        for text in ["h.0.data", "h.00123456789.data", "h.1700000000123.data", "h1700000000.data"] {
+            assert!(!surely_has_time(&name(text)), "{text}");
+        }
     }
 }

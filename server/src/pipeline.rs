@@ -24,7 +24,7 @@ mod deliver;
 mod recover;
 mod resolve;
 
-pub(crate) use admit::{Kept, Received};
+pub(crate) use admit::{Kept, REPEAT_WINDOW, Received};
 pub(crate) use resolve::Moved;
 
 use std::fs;
@@ -121,7 +121,7 @@ impl Pipeline {
     }
 
     fn open_in(boot: &Boot, settings: &Incoming, crash: Crash) -> Result<Self, OpenError> {
-        let ledger = Ledger::open(&settings.state)?;
+        let ledger = Ledger::open(&settings.state)?.keeping(settings.history);
         let tie = Tie {
             ledger: ledger.id()?,
             mark: ledger.staging_mark()?,
@@ -160,10 +160,11 @@ impl Pipeline {
         let Some(max) = self.max_files else { return Ok(()) };
         let entries = fs::read_dir(&self.incoming).map_err(Trouble::io("cannot read incomingdir"))?;
         let limit = usize::try_from(max).unwrap_or(usize::MAX);
-        let hidden = |entry: &io::Result<fs::DirEntry>| {
-            entry.as_ref().is_ok_and(|entry| entry.file_name().as_encoded_bytes().starts_with(b"."))
+        // Packages may begin with a dot; the staging directory and the data server's own are no packages.
+        let is_file = |entry: &io::Result<fs::DirEntry>| {
+            entry.as_ref().is_ok_and(|entry| !entry.file_type().is_ok_and(|kind| kind.is_dir()))
         };
-        if entries.filter(|entry| !hidden(entry)).take(limit).count() < limit {
+        if entries.filter(is_file).take(limit).count() < limit {
             return Ok(());
         }
         Err(Trouble::Full(format!(

@@ -12,6 +12,7 @@ mod stock;
 mod tally;
 mod visit;
 
+pub(crate) use listing::Listing;
 pub(crate) use remote::Fault;
 pub(crate) use tally::Tally;
 pub(crate) use visit::{Ended, Memory};
@@ -64,6 +65,26 @@ impl Kind {
             Self::Stock => "stock",
         }
     }
+}
+
+/// Asks a site what it holds (`LS`), and nothing else.
+pub(crate) async fn list(site: &Site) -> Result<(Kind, Listing), Fault> {
+    match connect::connect(site).await? {
+        Connection::Plain(stream) => list_over(*stream, Kind::Stock, site).await,
+        Connection::Tls(stream, kind) => list_over(*stream, kind, site).await,
+    }
+}
+
+async fn list_over<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    kind: Kind,
+    site: &Site,
+) -> Result<(Kind, Listing), Fault> {
+    let mut session = Session::open(stream, kind, &site.sync).await?;
+    let mut listing = Listing::new(site.sync.names.clone());
+    session.list(&mut listing).await?;
+    session.quit().await;
+    Ok((kind, listing.finish()))
 }
 
 impl Attempt<'_> {

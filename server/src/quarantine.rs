@@ -1,6 +1,8 @@
 //! The quarantine, for an operator: what could not be delivered, and what is to become of it. Works beside a running
 //! server, in short transactions; what is requeued is delivered in the next turn of its site.
 
+pub(crate) mod command;
+
 use std::fs;
 use std::io;
 use std::path::PathBuf;

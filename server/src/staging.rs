@@ -22,7 +22,7 @@ use tidegate_spool::durable;
 use crate::config::Ownership;
 
 /// The file that ties the directory to its ledger.
-const OWNER: &str = "ledger-id";
+pub(crate) const OWNER: &str = "ledger-id";
 
 /// The end of a staged file's name.
 const ENDING: &str = ".staged";
@@ -82,6 +82,15 @@ pub(crate) struct Staging {
     owner: String,
     start: String,
     counter: AtomicU64,
+}
+
+/// Whose a directory says to be: the ledger's id and the directory's own mark. `None` when it is absent or says nothing.
+pub(crate) fn owner_of(directory: &Path) -> io::Result<Option<(String, String)>> {
+    match fs::read_to_string(directory.join(OWNER)) {
+        Ok(owner) => Ok(owner.split_once(' ').map(|(ledger, mark)| (ledger.to_owned(), mark.to_owned()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// A file in the staging directory; it goes with this value unless it is [kept](StagedFile::keep).

@@ -1,5 +1,6 @@
 //! The real process against small sites: commands, exit codes, one process a ledger, and being killed.
 
+mod operator;
 mod support;
 
 use support::{Manner, Server, Site, flip, text, until};

@@ -62,7 +62,7 @@ pub use lease::Lease;
 pub use listing::Listing;
 pub use losses::{Loss, LossReason};
 pub use make_room::Dropped;
-pub use names::{LISTED_NAME_MAX, NAME_MAX};
+pub use names::{LISTED_NAME_MAX, NAME_MAX, is_timed};
 pub use overflow::{Allowance, CLASS_NAME_MAX, CLASSES_MAX, Class, DATA_CLASS, Overflow, Policy};
 pub use recover::Recovery;
 pub use seen::Duplicates;

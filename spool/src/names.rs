@@ -44,6 +44,13 @@ pub(crate) fn timed(name: &[u8]) -> bool {
     number(name).is_some_and(|digits| digits.len() >= TIME_DIGITS)
 }
 
+/// Whether a listed package's name, as it was sent, carries a time: then its sender gives it to one package only.
+/// `digest` is made of the first eight bytes of the SHA-256 of its content.
+#[must_use]
+pub fn is_timed(listed: &[u8], digest: u64) -> bool {
+    timed(&sent(listed, digest))
+}
+
 /// The listed names that a package may get, in the order they are tried: its own, then those made from its digest,
 /// from `first_step` on around the ring. A name that looks made already is not used as it is: it would lead back to
 /// another one.

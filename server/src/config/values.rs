@@ -60,6 +60,19 @@ pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
     })
 }
 
+/// A time span of hours or days: a text such as "30d", or seconds.
+pub(super) fn long_duration(value: &DeValue<'_>) -> Result<Duration, String> {
+    const UNITS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+    let text = || value.as_str().and_then(|text| with_unit(text, &UNITS));
+    let seconds = integer(value).or_else(text).filter(|seconds| (1..=LONGEST_IN_DAYS).contains(seconds));
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("is {}; write seconds, or a text such as \"36h\", \"30d\"", kind(value)))
+}
+
+/// Ten years: longer ones are mistakes too.
+const LONGEST_IN_DAYS: u64 = 3_650 * 86_400;
+
 /// Longer time spans are mistakes.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3_600);
 
@@ -140,6 +153,16 @@ mod tests {
         }
         for text in ["0", "\"0s\"", "-1", "1.5", "\"10\"", "\"s\"", "\"1y\"", "99999999999"] {
             duration(&value(text)).expect_err(text);
+        }
+    }
+
+    #[test]
+    fn long_durations_come_in_days() {
+        for (text, seconds) in [("10", 10), ("\"36h\"", 129_600), ("\"30d\"", 2_592_000)] {
+            assert_eq!(long_duration(&value(text)), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["0", "\"0d\"", "-1", "\"10\"", "\"4000d\"", "\"1y\"", "\"99999999999999999d\""] {
+            long_duration(&value(text)).expect_err(text);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The changes that one transaction may make.
 
+use std::cell::Cell;
 use std::time::SystemTime;
 
 use rusqlite::{Transaction, params};
@@ -24,11 +25,21 @@ pub(crate) struct NewPackage<'a> {
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
     pub(super) tx: &'a Transaction<'a>,
+    /// How many rows may have become history.
+    history_made: Cell<u64>,
 }
 
 impl<'a> Batch<'a> {
     pub(super) fn new(tx: &'a Transaction<'a>) -> Self {
-        Self { tx }
+        Self { tx, history_made: Cell::new(0) }
+    }
+
+    pub(super) fn history_made(&self) -> u64 {
+        self.history_made.get()
+    }
+
+    fn count_history(&self, rows: usize) {
+        self.history_made.set(self.history_made.get().saturating_add(rows as u64));
     }
 
     /// Records a package as held.
@@ -128,6 +139,7 @@ impl<'a> Batch<'a> {
                 "UPDATE package SET state = 'delivered', delivered = ?2 WHERE id = ?1 AND state = 'committed'",
             )?
             .execute(params![package.id, now])?;
+        self.count_history(changed);
         if changed == 1 {
             // A damaged copy that was put aside is not the last word about it any more.
             self.tx
@@ -216,7 +228,9 @@ impl<'a> Batch<'a> {
 
     /// The site is known to have deleted the package with this row.
     pub(super) fn row_gone(&self, id: i64) -> rusqlite::Result<()> {
-        self.tx.prepare_cached("UPDATE package SET on_site = 0 WHERE id = ?1")?.execute([id])?;
+        let changed =
+            self.tx.prepare_cached("UPDATE package SET on_site = 0 WHERE id = ?1")?.execute([id])?;
+        self.count_history(changed);
         Ok(())
     }
 
@@ -234,13 +248,15 @@ impl<'a> Batch<'a> {
 
     /// The site is known to have deleted what was delivered, or is in quarantine, under this name with this digest.
     pub(crate) fn version_gone(&self, site: &str, name: &Name, digest: &Digest) -> rusqlite::Result<()> {
-        self.tx
+        let changed = self
+            .tx
             .prepare_cached(
                 "UPDATE package SET on_site = 0
                  WHERE site = ?1 AND name = ?2 AND digest = ?3 AND state IN ('delivered', 'quarantined')
                      AND on_site = 1",
             )?
             .execute(params![site, name.as_bytes(), digest.as_bytes()])?;
+        self.count_history(changed);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::package::COLUMNS;
-use super::{Batch, Ledger, LedgerError, Package, open, schema};
+use super::{Batch, Ledger, LedgerError, OF_FEW, Package, open, schema};
 
 /// The ledger, for a command.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Beside {
     /// The packages in quarantine, of one site or of all, in arrival order.
     pub(crate) fn quarantined(&self, site: Option<&str>) -> Result<Vec<Package>, LedgerError> {
         let mut query = self.db.prepare(&format!(
-            "SELECT {COLUMNS} FROM package WHERE state = 'quarantined' AND (?1 IS NULL OR site = ?1) ORDER BY id"
+            "SELECT {COLUMNS} FROM package WHERE state = 'quarantined' AND (?1 IS NULL OR site = ?1) {OF_FEW}"
         ))?;
         let rows = query.query_map(params![site], Package::of)?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -62,7 +62,7 @@ impl Beside {
 impl Ledger {
     /// The staged names of the packages in quarantine.
     pub(crate) fn quarantined_names(&self) -> Result<Vec<String>, LedgerError> {
-        let packages = self.select("state = 'quarantined' ORDER BY +id", [])?;
+        let packages = self.select(&format!("state = 'quarantined' {OF_FEW}"), [])?;
         Ok(packages.into_iter().map(|package| package.staged).collect())
     }
 }

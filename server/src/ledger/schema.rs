@@ -88,8 +88,12 @@ const QUARANTINE: &str = "
     CREATE INDEX package_open ON package (site, name) WHERE state IN ('held', 'committed') OR on_site = 1;
     -- Those that need an operator.
     CREATE INDEX package_quarantined ON package (site, id) WHERE state = 'quarantined';
+    -- Those that may be forgotten.
+    CREATE INDEX package_history ON package (id) WHERE state = 'delivered' AND on_site = 0;
     -- Where is file X; was it delivered before.
     CREATE INDEX package_name ON package (name, site);
+    -- The same by the name that the pipeline saw, where it is another.
+    CREATE INDEX package_renamed ON package (target) WHERE target <> name;
 
     -- What was lost here, and what an operator threw away.
     CREATE TABLE loss (

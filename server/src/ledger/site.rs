@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use rusqlite::{Row, params};
 
-use super::{Ledger, LedgerError, open, seconds};
+use super::{Ledger, LedgerError, open, schema, seconds};
 
 /// What an attempt found out about a site.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub(crate) struct SiteRow {
     pub(crate) open: u64,
     /// Packages that could not be delivered and wait for an operator.
     pub(crate) quarantined: u64,
+    /// Packages that were lost here, or thrown away by an operator.
+    pub(crate) lost: u64,
     pub(crate) last_error: Option<String>,
     pub(crate) last_error_at: Option<i64>,
 }
@@ -69,6 +71,7 @@ impl SiteRow {
             last_error_at: row.get(12)?,
             open: row.get(13)?,
             quarantined: row.get(14)?,
+            lost: row.get(15)?,
         })
     }
 }
@@ -105,13 +108,15 @@ impl Ledger {
     /// All sites that the ledger in `directory` knows, by name. Safe beside a running server.
     pub(crate) fn read_sites(directory: &Path) -> Result<Vec<SiteRow>, LedgerError> {
         let Some(db) = open::database_to_read(directory)? else { return Ok(Vec::new()) };
+        schema::is_up_to_date(&db)?;
         let mut query = db.prepare(
             "SELECT name, kind, state, since, last_contact, last_package, last_package_at, packages, bytes,
                     repeats, held_back, error, error_at,
                     (SELECT count(*) FROM package
                       WHERE package.site = site.name AND (package.state IN ('held', 'committed') OR on_site = 1)),
                     (SELECT count(*) FROM package
-                      WHERE package.site = site.name AND package.state = 'quarantined')
+                      WHERE package.site = site.name AND package.state = 'quarantined'),
+                    (SELECT coalesce(sum(packages), 0) FROM loss WHERE loss.site = site.name)
              FROM site ORDER BY name",
         )?;
         let rows = query.query_map([], SiteRow::of)?;

@@ -16,7 +16,7 @@ use crate::staging::StagedFile;
 
 /// For how long the same name with the same bytes counts as a repeat after its delivery, if the name holds a time:
 /// an agent sends a file again when it did not see the answer. Later, and for other names, it is a new package.
-const REPEAT_WINDOW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub(crate) const REPEAT_WINDOW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A body and what it is called.
 #[derive(Debug)]
@@ -173,7 +173,7 @@ impl Pipeline {
 
     fn is_repeat(&self, site: &str, name: &Name, digest: &Digest, now: SystemTime) -> Result<bool, Trouble> {
         let since = now.checked_sub(REPEAT_WINDOW).unwrap_or(SystemTime::UNIX_EPOCH);
-        Ok(names::is_timed(name) && self.ledger.was_delivered(site, name, digest, since)?)
+        Ok(names::is_timed(name, digest) && self.ledger.was_delivered(site, name, digest, since)?)
     }
 }
 

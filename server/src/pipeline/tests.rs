@@ -28,6 +28,7 @@ fn settings(root: &TempDir) -> Incoming {
         ownership: Ownership { user: None, group: None, mode: 0o604 },
         max_files: None,
         after_power_loss: AfterPowerLoss::Deliver,
+        history: crate::ledger::Retention::default(),
     }
 }
 
@@ -222,8 +223,13 @@ fn a_pipeline_that_does_not_keep_up_stops_the_pull_until_it_does() {
     accept(&pipeline, "web01.1.data", b"1").unwrap();
     pipeline.room().unwrap();
     accept(&pipeline, "web01.2.data", b"2").unwrap();
-    accept(&pipeline, "web01.3.data", b"3").unwrap();
-    assert!(matches!(pipeline.room(), Err(Trouble::Full(_))));
+    fs::create_dir(settings.directory.join("conf")).unwrap();
+    pipeline.room().expect("directories are no files");
+    accept(&pipeline, ".3.data", b"3").unwrap();
+    assert!(
+        matches!(pipeline.room(), Err(Trouble::Full(_))),
+        "a package of an agent without a name counts too"
+    );
     fs::remove_file(settings.directory.join("web01.1.data")).unwrap();
     pipeline.room().unwrap();
 }
@@ -251,10 +257,22 @@ fn a_name_that_a_node_made_is_no_time_so_that_later_packages_of_it_arrive() {
     let root = tempfile::tempdir().unwrap();
     let pipeline = open(&root);
     for _ in 0..2 {
-        accept(&pipeline, "host.00123456789.data", b"same bytes").unwrap();
+        // The digits behind the zero are those of the content's digest.
+        accept(&pipeline, "host.01837922860.data", b"same bytes").unwrap();
         pipeline.listed(SITE, |_| false).unwrap();
     }
     assert_eq!(files(&settings(&root).directory).len(), 2);
+}
+
+#[test]
+fn a_number_of_milliseconds_is_a_time_so_that_a_repeat_of_it_is_recognised() {
+    let root = tempfile::tempdir().unwrap();
+    let pipeline = open(&root);
+    for _ in 0..2 {
+        accept(&pipeline, "host.1700000000123.data", b"same bytes").unwrap();
+        pipeline.listed(SITE, |_| false).unwrap();
+    }
+    assert_eq!(files(&settings(&root).directory).len(), 1);
 }
 
 #[test]

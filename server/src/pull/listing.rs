@@ -12,6 +12,9 @@ pub(crate) const BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// proves no absence.
 const NAMES_MAX: usize = 200_000;
 
+/// Names of files that nobody takes that are kept, to be shown.
+const EXAMPLES_MAX: usize = 5;
+
 /// A listing, while it arrives and after.
 #[derive(Debug)]
 pub(crate) struct Listing {
@@ -21,9 +24,35 @@ pub(crate) struct Listing {
     sorted: Vec<usize>,
     /// Packages by their ending that cannot be taken: bad names.
     held_back: u64,
+    left: Left,
     complete: bool,
     line: Vec<u8>,
     line_is_too_long: bool,
+}
+
+/// Names of data files that are never taken: the pattern does not match them, or they cannot be asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    count: u64,
+    examples: Vec<Box<[u8]>>,
+}
+
+impl Left {
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The first of them, as far as they are no longer than a name.
+    pub(crate) fn examples(&self) -> impl Iterator<Item = &[u8]> {
+        self.examples.iter().map(|name| &**name)
+    }
+
+    fn add(&mut self, name: &[u8]) {
+        self.count += 1;
+        if self.examples.len() < EXAMPLES_MAX && !name.is_empty() {
+            self.examples.push(name.into());
+        }
+    }
 }
 
 impl Listing {
@@ -33,6 +62,7 @@ impl Listing {
             names: Vec::new(),
             sorted: Vec::new(),
             held_back: 0,
+            left: Left::default(),
             complete: true,
             line: Vec::new(),
             line_is_too_long: false,
@@ -87,6 +117,11 @@ impl Listing {
         self.held_back
     }
 
+    /// What is never taken of it.
+    pub(crate) fn left(&self) -> &Left {
+        &self.left
+    }
+
     fn extend_line(&mut self, bytes: &[u8]) {
         // A name that is too long is not collected either.
         self.line_is_too_long |= self.line.len() + bytes.len() > LISTED_NAME_MAX;
@@ -99,12 +134,18 @@ impl Listing {
         let line = std::mem::take(&mut self.line);
         if std::mem::take(&mut self.line_is_too_long) {
             self.held_back += 1;
+            self.left.add(b"");
         } else if self.pattern.matches(&line) {
             match Name::parse_listed(&line) {
                 Ok(_) if self.names.len() == NAMES_MAX => self.complete = false,
                 Ok(name) => self.names.push(name),
-                Err(_) => self.held_back += 1,
+                Err(_) => {
+                    self.held_back += 1;
+                    self.left.add(&line);
+                }
             }
+        } else if line.ends_with(b".data") {
+            self.left.add(&line);
         }
         self.line = line;
         self.line.clear();
@@ -155,6 +196,17 @@ mod tests {
         let listing = listing(&[b"../../etc/cron.d/x.1.data\n", &long, b"\nok.1.data\n"]);
         assert_eq!(shown(&listing), ["ok.1.data"]);
         assert_eq!(listing.held_back(), 2);
+        assert_eq!(listing.left().count(), 2);
+        assert_eq!(listing.left().examples().collect::<Vec<_>>(), [&b"../../etc/cron.d/x.1.data"[..]]);
+    }
+
+    #[test]
+    fn data_files_that_nobody_takes_are_counted_and_some_of_them_named() {
+        let listing =
+            listing(&[b"web01.data\nx.conf\nnotes.txt\nok.1.data\nconf\n", &b"plain.data\n".repeat(9)]);
+        assert_eq!((listing.left().count(), listing.held_back()), (10, 0));
+        assert_eq!(listing.left().examples().count(), EXAMPLES_MAX);
+        assert_eq!(listing.left().examples().next(), Some(&b"web01.data"[..]));
     }
 
     #[test]

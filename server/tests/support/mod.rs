@@ -123,10 +123,16 @@ impl Server {
         let root = tempfile::tempdir().unwrap();
         let server = Server { root };
         fs::create_dir(server.incoming()).unwrap();
+        server.configure(sites, settings);
+        server
+    }
+
+    /// The same configuration with other sites and settings.
+    pub(crate) fn configure(&self, sites: &[(&str, SocketAddr)], settings: &str) {
         let mut text = format!(
             "incomingdir = {:?}\nstate_directory = {:?}\n{settings}\n",
-            server.incoming(),
-            server.root.path().join("state")
+            self.incoming(),
+            self.state()
         );
         for (name, address) in sites {
             text += &format!(
@@ -134,8 +140,11 @@ impl Server {
                 address.port()
             );
         }
-        fs::write(server.config(), text).unwrap();
-        server
+        fs::write(self.config(), text).unwrap();
+    }
+
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.state().join("ledger.sqlite")
     }
 
     pub(crate) fn config(&self) -> PathBuf {

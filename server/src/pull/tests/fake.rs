@@ -224,6 +224,7 @@ impl World {
             ownership: Ownership { user: None, group: None, mode: 0o640 },
             max_files: None,
             after_power_loss: crate::config::AfterPowerLoss::Deliver,
+            history: crate::ledger::Retention::default(),
         }
     }
 
