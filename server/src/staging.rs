@@ -53,6 +53,13 @@ pub(crate) enum StagingError {
          `tidegate-server quarantine`), then change it"
     )]
     Replaced { staging: String, unfinished: usize },
+    /// What is staged is read again before it is handed over.
+    #[error(
+        "this server cannot read files with the owner, group and mode that it gives them (incoming_owner, \
+         incoming_group, incoming_mode), and it must, to verify each before it is handed over: choose a group that it \
+         is in and a mode that lets the group read (\"0640\"), or give it CAP_DAC_READ_SEARCH beside CAP_CHOWN"
+    )]
+    Unreadable,
     /// Two servers, or a ledger that was lost.
     #[error(
         "the staging directory {staging} belongs to another ledger. Two servers with one incomingdir need a `staging` \
@@ -155,13 +162,23 @@ impl Staging {
         if unfinished > 0 && tie.mark.as_deref() != Some(mark) {
             return Err(StagingError::Replaced { staging: shown(), unfinished });
         }
-        Ok(Arc::new(Self {
+        let staging = Arc::new(Self {
             directory: directory.to_owned(),
             ownership,
             owner,
             start,
             counter: AtomicU64::new(0),
-        }))
+        });
+        if staging.can_read_back() { Ok(staging) } else { Err(StagingError::Unreadable) }
+    }
+
+    /// Whether a dressed file can be read. What keeps one from being made is told when the first is needed.
+    fn can_read_back(self: &Arc<Self>) -> bool {
+        let Ok(file) = self.create() else { return true };
+        if file.dress(SystemTime::now()).is_err() {
+            return true;
+        }
+        !File::open(file.path()).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
     }
 
     /// The names of the staged files in `directory`, which must be a staging directory.

@@ -139,8 +139,11 @@ impl Lane {
         let verdict = self.oracle.judge(&self.central.pipeline.consume());
         assert!(verdict.is_clean(), "in the end: {verdict}");
         let mut left = files::below(self.central.pipeline.directory());
-        // The mark that ties the staging directory to its ledger stays.
-        left.retain(|path| !path.ends_with(".tidegate/ledger-id"));
+        // The mark that ties the staging directory to its ledger stays, and what a kill in the middle of a transaction
+        // made the server set aside.
+        left.retain(|path| {
+            !path.ends_with(".tidegate/ledger-id") && path.extension().is_none_or(|ending| ending != "aside")
+        });
         assert!(left.is_empty(), "left in the pipeline's directory: {left:?}");
         let left = self.node.files();
         assert!(left.is_empty(), "left on the node: {left:?}");
