@@ -12,6 +12,7 @@
 //! `TIDEGATE_STOCK_SERVER=/path/to/tentacle_server` puts a real stock server in the double's place.
 
 pub mod address;
+pub mod backlog;
 pub mod binary;
 pub mod central;
 pub mod certificates;

@@ -1,9 +1,9 @@
 //! The figures: what the node and the server reach on this machine, beside the stock server and rsync in one run.
 //!
-//! `cargo build --release && cargo bench -p tidegate-tests --bench figures [-- ingest durable drain idle]`
+//! `cargo build --release && cargo bench -p tidegate-tests --bench figures [-- ingest durable drain start idle]`
 //!
 //! Environment: `TIDEGATE_BENCH_RUNS` (3; the median counts), `TIDEGATE_BENCH_FILES` (10,000 for a drain, half as many
-//! for an ingest), `TIDEGATE_STOCK_SERVER` (a real stock server to measure beside; without it its rows are missing).
+//! for an ingest, 100 times as many for a start), `TIDEGATE_STOCK_SERVER` (a real stock server to measure beside; without it its rows are missing).
 //! Everything runs on loopback and in temporary directories below `TMPDIR`: choose the disk with that.
 
 #![expect(clippy::print_stdout, reason = "the figures are the output")]
@@ -15,6 +15,7 @@ mod idle;
 mod ingest;
 mod load;
 mod site;
+mod start;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -43,6 +44,9 @@ fn main() {
     }
     if wants("drain") {
         drain::run(scale);
+    }
+    if wants("start") {
+        start::run(scale);
     }
     if wants("idle") {
         idle::run(scale);
