@@ -14,18 +14,19 @@ use rustix::fs::{Advice, FallocateFlags};
 
 use crate::clock::{Millis, millis, system_time};
 use crate::durable;
+use crate::parallel;
 
 /// A file system.
 pub(crate) trait Fs: Send + Sync {
     /// Makes one directory.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     fn is_dir(&self, path: &Path) -> bool;
-    /// Gives everything in a directory, in any order.
-    fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(Found)) -> io::Result<()>;
+    /// Gives everything in a directory, in any order. That many threads look at the files side by side.
+    fn visit(&self, directory: &Path, threads: usize, visitor: &mut dyn FnMut(Found)) -> io::Result<()>;
     /// Everything in a directory that cannot hold much, in any order.
     fn list(&self, directory: &Path) -> io::Result<Vec<Found>> {
         let mut found = Vec::new();
-        self.visit(directory, &mut |entry| found.push(entry))?;
+        self.visit(directory, 1, &mut |entry| found.push(entry))?;
         Ok(found)
     }
     /// Creates a file that must not exist yet.
@@ -93,6 +94,16 @@ pub(crate) fn create_dir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
     fs.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
+/// Entries of a directory whose files are looked at side by side: on a cold disk each may be a read that waits. The
+/// next ones follow, so that a large directory is never in memory as a whole.
+const LOOKED_AT_TOGETHER: usize = 16_384;
+
+/// What an entry is. It allocates nothing: memory that many threads allocate stays with each of them.
+fn look_at(entry: &fs::DirEntry) -> io::Result<(bool, u64, Millis)> {
+    let metadata = entry.metadata()?;
+    Ok((metadata.is_file(), metadata.len(), millis(metadata.modified()?)))
+}
+
 /// The real file system.
 pub(crate) struct Disk;
 
@@ -105,18 +116,21 @@ impl Fs for Disk {
         path.is_dir()
     }
 
-    fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(Found)) -> io::Result<()> {
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            let metadata = entry.metadata()?;
-            visitor(Found {
-                name: entry.file_name(),
-                is_file: metadata.is_file(),
-                size: metadata.len(),
-                modified: millis(metadata.modified()?),
-            });
+    fn visit(&self, directory: &Path, threads: usize, visitor: &mut dyn FnMut(Found)) -> io::Result<()> {
+        let mut entries = fs::read_dir(directory)?;
+        loop {
+            let some = entries.by_ref().take(LOOKED_AT_TOGETHER);
+            let mut some =
+                some.map(|entry| Ok((entry?, Ok((false, 0, 0))))).collect::<io::Result<Vec<_>>>()?;
+            if some.is_empty() {
+                return Ok(());
+            }
+            parallel::for_each(&mut some, threads, |(entry, seen)| *seen = look_at(entry));
+            for (entry, seen) in some {
+                let (is_file, size, modified) = seen?;
+                visitor(Found { name: entry.file_name(), is_file, size, modified });
+            }
         }
-        Ok(())
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Written>> {

@@ -108,7 +108,7 @@ fn put_in_order(
     let failure = failed::find(&*fs, &layout)?;
     let mut recovery = Recovery { unfinished: empty_tmp(&*fs, &layout)?, ..Recovery::default() };
     let replayed = seen_log::replay(&*fs, &layout, settings.duplicates, now)?;
-    let packages = list_ready(&*fs, &layout, &mut recovery)?;
+    let packages = list_ready(&*fs, &layout, settings.sync_threads, &mut recovery)?;
     let found_losses = losses::replay(&*fs, &layout)?;
     let last_run =
         packages.last().map(|package| package.id.run).max(replayed.last_run).max(found_losses.last_run);
@@ -229,7 +229,12 @@ impl FoundPackage {
 }
 
 /// The packages in `ready/`, in the order of their numbers. Everything else is moved away.
-fn list_ready(fs: &dyn Fs, layout: &Layout, recovery: &mut Recovery) -> Result<Vec<FoundPackage>, DiskError> {
+fn list_ready(
+    fs: &dyn Fs,
+    layout: &Layout,
+    threads: usize,
+    recovery: &mut Recovery,
+) -> Result<Vec<FoundPackage>, DiskError> {
     let (mut packages, mut others) = (Vec::new(), Vec::new());
     let mut visitor = |found: Found| match parse_package(&found.name).filter(|_| found.is_file) {
         Some((id, digest, listed_name)) => {
@@ -238,7 +243,7 @@ fn list_ready(fs: &dyn Fs, layout: &Layout, recovery: &mut Recovery) -> Result<V
         }
         None => others.push(found.name),
     };
-    fs.visit(&layout.ready, &mut visitor).context("list", &layout.ready)?;
+    fs.visit(&layout.ready, threads, &mut visitor).context("list", &layout.ready)?;
     others.iter().for_each(|name| reject(fs, layout, name, recovery));
     packages.sort_unstable_by_key(|package| package.id);
     Ok(packages)

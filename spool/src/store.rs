@@ -46,8 +46,8 @@ pub struct Settings {
     pub reserve_bytes: u64,
     /// How long repeats are recognised.
     pub duplicates: Duplicates,
-    /// Threads that write and fsync, or unlink, the files of one batch side by side. With 1 (or 0) the caller's thread
-    /// does it all. [`SYNC_THREADS`] by default.
+    /// Threads that write and fsync, or unlink, the files of one batch side by side, and that look at what a start finds.
+    /// With 1 (or 0) the caller's thread does it all. [`SYNC_THREADS`] by default.
     pub sync_threads: usize,
     /// What happens when there is no room, and whose room is whose.
     pub overflow: Overflow,

@@ -272,7 +272,7 @@ impl Fs for Memory {
         lock(&self.0).directories.contains_key(path)
     }
 
-    fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(Found)) -> io::Result<()> {
+    fn visit(&self, directory: &Path, _: usize, visitor: &mut dyn FnMut(Found)) -> io::Result<()> {
         let mut disk = lock(&self.0);
         disk.alive()?;
         let names = disk.names(directory)?.clone();

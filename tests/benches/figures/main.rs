@@ -3,7 +3,8 @@
 //! `cargo build --release && cargo bench -p tidegate-tests --bench figures [-- ingest durable drain start idle]`
 //!
 //! Environment: `TIDEGATE_BENCH_RUNS` (3; the median counts), `TIDEGATE_BENCH_FILES` (10,000 for a drain, half as many
-//! for an ingest, 100 times as many for a start), `TIDEGATE_STOCK_SERVER` (a real stock server to measure beside; without it its rows are missing).
+//! for an ingest, 100 times as many for a start), `TIDEGATE_STOCK_SERVER` (a real stock server to measure beside;
+//! without it its rows are missing).
 //! Everything runs on loopback and in temporary directories below `TMPDIR`: choose the disk with that.
 
 #![expect(clippy::print_stdout, reason = "the figures are the output")]
