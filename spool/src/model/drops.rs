@@ -12,7 +12,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::memory::{Fuse, Memory};
-use super::promises::Crash;
+use super::steps::Crash;
 use crate::clock::Clock;
 use crate::error::Bound;
 use crate::overflow::{Allowance, Class, DATA_CLASS, Overflow, Policy};

@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::clock::Millis;
 use crate::fs::{Directory, Found, Fs, Written};
@@ -27,7 +27,13 @@ struct Disk {
     /// Every directory that exists, except above the root.
     directories: BTreeMap<PathBuf, Names>,
     fuse: Option<Fuse>,
+    interruption: Option<Interruption>,
+    /// A call has failed: what is done about it may be done under locks that an interruption needs.
+    failed: bool,
 }
+
+/// Something that another thread does just before the change after that many others.
+type Interruption = (u32, Box<dyn FnOnce() + Send>);
 
 /// What happens to a later call.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +44,8 @@ pub(crate) enum Fuse {
     FailedFsync(u32),
     /// The same, and so many changes later the process is dead.
     FailedThenDeath(u32, u32),
+    /// The change after that many others fails once, without effect.
+    FailedCall(u32),
     /// After that many things were opened, the next one is not: no descriptor is left. (But for reading: that is how
     /// a test looks.)
     NoDescriptor(u32),
@@ -103,8 +111,13 @@ impl Disk {
     /// A call that changes something.
     fn change(&mut self) -> io::Result<()> {
         self.alive()?;
-        if let Some(Fuse::Death(left)) = &mut self.fuse {
-            *left -= 1;
+        match &mut self.fuse {
+            Some(Fuse::FailedCall(0)) => {
+                (self.fuse, self.failed) = (None, true);
+                return Err(io::Error::other("this call fails"));
+            }
+            Some(Fuse::Death(left) | Fuse::FailedCall(left)) => *left -= 1,
+            _ => {}
         }
         Ok(())
     }
@@ -114,11 +127,11 @@ impl Disk {
         self.change()?;
         match &mut self.fuse {
             Some(Fuse::FailedFsync(0)) => {
-                self.fuse = None;
+                (self.fuse, self.failed) = (None, true);
                 Ok(false)
             }
             Some(Fuse::FailedThenDeath(0, changes)) => {
-                self.fuse = Some(Fuse::Death(*changes));
+                (self.fuse, self.failed) = (Some(Fuse::Death(*changes)), true);
                 Ok(false)
             }
             Some(Fuse::FailedFsync(left) | Fuse::FailedThenDeath(left, _)) => {
@@ -185,6 +198,36 @@ impl Memory {
         }
         drop(disk);
         memory
+    }
+
+    /// The disk, for a change: what was to happen before it has happened.
+    fn changing(&self) -> MutexGuard<'_, Disk> {
+        let mut disk = lock(&self.0);
+        if disk.failed || disk.alive().is_err() {
+            return disk;
+        }
+        match disk.interruption.take() {
+            Some((0, then)) => {
+                drop(disk);
+                then();
+                return lock(&self.0);
+            }
+            later => disk.interruption = later.map(|(left, then)| (left - 1, then)),
+        }
+        disk
+    }
+
+    /// `then` happens just before the change after that many others, or at [`Self::catch_up`].
+    pub(crate) fn interrupt(&self, after: u32, then: impl FnOnce() + Send + 'static) {
+        let mut disk = lock(&self.0);
+        disk.failed = false;
+        disk.interruption = Some((after, Box::new(then)));
+    }
+
+    /// What was to happen and has not yet, happens now.
+    pub(crate) fn catch_up(&self) {
+        let left = lock(&self.0).interruption.take();
+        left.into_iter().for_each(|(_, then)| then());
     }
 
     pub(crate) fn light(&self, fuse: Fuse) {
@@ -256,7 +299,7 @@ impl Disk {
 
 impl Fs for Memory {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let mut disk = lock(&self.0);
+        let mut disk = self.changing();
         disk.change()?;
         let (directory, name) = split(path);
         let names = disk.names(directory)?;
@@ -295,7 +338,7 @@ impl Fs for Memory {
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Written>> {
-        let mut disk = lock(&self.0);
+        let mut disk = self.changing();
         disk.open()?;
         disk.change()?;
         let inode = disk.files.len();
@@ -331,7 +374,7 @@ impl Fs for Memory {
     }
 
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut disk = lock(&self.0);
+        let mut disk = self.changing();
         disk.change()?;
         let inode = disk.file(from)?;
         let (directory, name) = split(to);
@@ -346,7 +389,9 @@ impl Fs for Memory {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut disk = lock(&self.0);
+        // An unfinished upload may be removed under a lock that what else happens needs.
+        let unfinished = path.parent().is_some_and(|above| above.ends_with("tmp"));
+        let mut disk = if unfinished { lock(&self.0) } else { self.changing() };
         disk.change()?;
         disk.file(path)?;
         let (directory, name) = split(path);
@@ -355,7 +400,7 @@ impl Fs for Memory {
     }
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
-        let mut disk = lock(&self.0);
+        let mut disk = self.changing();
         disk.open()?;
         let inode = disk.file(path)?;
         disk.sync_inode(inode)
@@ -396,7 +441,7 @@ struct DirectoryHandle {
 
 impl Directory for DirectoryHandle {
     fn sync(&self) -> io::Result<()> {
-        let mut disk = lock(&self.memory.0);
+        let mut disk = self.memory.changing();
         let works = disk.sync()?;
         let names = disk.names(&self.path)?;
         if !works {
@@ -417,7 +462,7 @@ struct Handle {
 
 impl Written for Handle {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut disk = lock(&self.memory.0);
+        let mut disk = self.memory.changing();
         disk.change()?;
         let inode = &mut disk.files[self.inode];
         let offset = offset as usize;
@@ -430,18 +475,18 @@ impl Written for Handle {
     }
 
     fn allocate(&mut self, _: u64) -> io::Result<()> {
-        Ok(())
+        self.memory.changing().change()
     }
 
     fn set_modified(&mut self, time: Millis) -> io::Result<()> {
-        let mut disk = lock(&self.memory.0);
+        let mut disk = self.memory.changing();
         disk.change()?;
         disk.files[self.inode].modified = time;
         Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut disk = lock(&self.memory.0);
+        let mut disk = self.memory.changing();
         disk.sync_inode(self.inode)
     }
 }

@@ -3,4 +3,5 @@
 mod drops;
 pub(crate) mod memory;
 mod promises;
+mod steps;
 mod stories;

@@ -9,82 +9,28 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 
 use proptest::prelude::*;
 
 use super::memory::{Fuse, Memory};
+use super::steps::{Crash, Step, step};
 use crate::clock::{Clock, Millis, millis};
 use crate::draft::Draft;
 use crate::parallel::lock;
 use crate::{
-    CommitError, DiskError, Duplicates, Loss, LossReason, Overflow, Package, Recovery, Settings, Spool,
-    Stored, names, recover, seen,
+    CommitError, DiskError, Duplicates, Lease, Loss, LossReason, Overflow, Package, Recovery, Settings,
+    Spool, Stored, names, recover, seen,
 };
 
 pub(super) const MINUTE: Millis = 60_000;
+/// A time further ahead is not believed.
+const TOLERANCE: Millis = 60 * MINUTE;
 /// A name without a number, one with a number, one with a time.
 pub(super) const NAMES: [&[u8]; 3] = [b"status", b"host.0.data", b"web.1700000000.data"];
 /// The last one does not fit a draft's memory.
-const SIZES: [usize; 3] = [1, 300, 70_000];
-
-#[derive(Clone, Debug)]
-pub(super) enum Step {
-    /// Commit a batch of (name, content).
-    Commit(Vec<(usize, usize)>),
-    /// Delete the packages at these places of the listing.
-    Delete(Vec<usize>),
-    Wait(Millis),
-    Crash(Crash),
-    /// A crash, and during the next start another one, or a failed fsync.
-    CrashTwice(Crash, Fuse),
-    /// Refuse packages, and drop some as if there were no room: what gets recorded.
-    Lose(u64),
-    /// Something goes wrong after some more calls; a process that dies of it ends in that way.
-    Light(Fuse, Crash),
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Crash {
-    /// Of the process only.
-    Process,
-    /// Of the power, with a seed for what is lost.
-    Power(u64),
-    /// Of the power, and all is lost that was not made durable.
-    Blackout,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let batch = prop::collection::vec((0..NAMES.len(), 0..SIZES.len()), 1..5);
-    let crash = || {
-        prop_oneof![
-            2 => Just(Crash::Process),
-            4 => any::<u64>().prop_map(Crash::Power),
-            1 => Just(Crash::Blackout),
-        ]
-    };
-    let fuse = prop_oneof![
-        2 => (0..6_u32).prop_map(Fuse::Death),
-        2 => (0..40_u32).prop_map(Fuse::Death),
-        2 => (0..12_u32).prop_map(Fuse::FailedFsync),
-        2 => (0..12_u32, 0..12_u32).prop_map(|(fsyncs, changes)| Fuse::FailedThenDeath(fsyncs, changes)),
-        2 => (0..4_u32).prop_map(Fuse::NoDescriptor),
-    ];
-    let at_start = prop_oneof![
-        1 => (0..60_u32).prop_map(Fuse::Death),
-        1 => (0..30_u32).prop_map(Fuse::FailedFsync),
-    ];
-    prop_oneof![
-        4 => batch.prop_map(Step::Commit),
-        4 => prop::collection::vec(0..9_usize, 1..4).prop_map(Step::Delete),
-        2 => prop::sample::select(vec![1, 10, 20, 4 * 24 * 60]).prop_map(|minutes| Step::Wait(minutes * MINUTE)),
-        2 => crash().prop_map(Step::Crash),
-        2 => (crash(), at_start).prop_map(|(crash, fuse)| Step::CrashTwice(crash, fuse)),
-        1 => (1..4_u64).prop_map(Step::Lose),
-        2 => (fuse, crash()).prop_map(|(fuse, crash)| Step::Light(fuse, crash)),
-    ]
-}
+pub(super) const SIZES: [usize; 3] = [1, 300, 70_000];
 
 /// A name and the position of a content.
 pub(super) type Sent = (&'static [u8], usize);
@@ -109,8 +55,10 @@ pub(super) struct Owner {
     threads: usize,
     spool: Option<Spool>,
     pub(super) states: BTreeMap<Copy, State>,
-    /// Latest deletion.
-    deleted: BTreeMap<Sent, Millis>,
+    /// Deletions.
+    deleted: BTreeMap<Sent, Vec<Millis>>,
+    /// The clock was set back: what lies ahead may have been forgotten, rightly.
+    forgetful: bool,
     /// How the process ends when the fuse burns down; while there is one, calls may fail.
     fuse: Option<Crash>,
     /// Packages that the spool said were recorded as lost.
@@ -131,6 +79,7 @@ impl Owner {
             spool: None,
             states: BTreeMap::new(),
             deleted: BTreeMap::new(),
+            forgetful: false,
             fuse: None,
             lost: 0,
             perhaps_lost: 0,
@@ -155,6 +104,13 @@ impl Owner {
         match step {
             Step::Commit(batch) => self.commit(&batch),
             Step::Delete(places) => self.delete(&places),
+            Step::Beside { batch, places, after, commit_within } => {
+                self.beside(&batch, &places, after, commit_within)
+            }
+            Step::Back(time) => {
+                self.time.fetch_sub(time, Ordering::Relaxed);
+                self.forgetful = true;
+            }
             Step::Wait(time) => _ = self.time.fetch_add(time, Ordering::Relaxed),
             Step::Crash(crash) => self.crash(crash),
             Step::Lose(packages) => self.lose_packages(packages),
@@ -186,32 +142,73 @@ impl Owner {
     }
 
     fn commit(&mut self, batch: &[(usize, usize)]) {
-        let now = self.now();
-        let sent: Vec<Sent> = batch.iter().map(|&(name, content)| (NAMES[name], content)).collect();
-        let draft = |sent: &Sent| (self.draft(*sent), sent.0.to_vec());
-        let drafts: Vec<_> = sent.iter().map(draft).collect();
+        let (sent, drafts) = self.drafts(batch);
         let results = self.spool().commit(drafts);
+        self.committed(sent, results, None);
+    }
+
+    fn drafts(&self, batch: &[(usize, usize)]) -> (Vec<Sent>, Vec<(Draft, Vec<u8>)>) {
+        let sent: Vec<Sent> = batch.iter().map(|&(name, content)| (NAMES[name], content)).collect();
+        let drafts = sent.iter().map(|sent| (self.draft(*sent), sent.0.to_vec())).collect();
+        (sent, drafts)
+    }
+
+    /// What became of a batch. `before` says what were repeats before a deletion that went on at the same time: where
+    /// that changed it, both answers are right.
+    fn committed(
+        &mut self,
+        sent: Vec<Sent>,
+        results: Vec<Result<Stored, CommitError>>,
+        before: Option<Vec<bool>>,
+    ) {
+        let now = self.now();
         assert_eq!(results.len(), sent.len());
-        for (sent, result) in sent.into_iter().zip(results) {
+        for (place, (sent, result)) in sent.into_iter().zip(results).enumerate() {
             // An equal one before it in the batch counts, if it was stored.
             let repeat = self.repeats(sent);
+            let was_repeat = before.as_ref().map_or(repeat, |before| before[place]);
+            let in_batch = self.states.get(&(sent, now)) == Some(&State::Stored);
             match result {
                 Ok(Stored::New { package }) => {
-                    assert!(!repeat, "a repeat was stored again: {sent:?}");
+                    let forgotten = self.forgetful && !in_batch;
+                    assert!(!(repeat && was_repeat) || forgotten, "a repeat was stored again: {sent:?}");
+                    assert!(!in_batch, "a repeat in one batch was stored again: {sent:?}");
                     assert_eq!(millis(package.arrival), now);
                     self.states.insert((sent, now), State::Stored);
                 }
                 Ok(Stored::Repeat) => {
-                    assert!(repeat, "a new package was taken for a repeat: {sent:?}");
+                    assert!(repeat || was_repeat, "a new package was taken for a repeat: {sent:?}");
                 }
                 Err(error) => {
                     assert!(self.fuse.is_some() && !matches!(error, CommitError::InvalidName), "{error}");
-                    if !repeat {
+                    if !in_batch && (self.forgetful || !(repeat && was_repeat)) {
                         self.states.insert((sent, now), State::Unsure);
                     }
                 }
             }
         }
+    }
+
+    fn beside(&mut self, batch: &[(usize, usize)], places: &[usize], after: u32, commit_within: bool) {
+        let (sent, drafts) = self.drafts(batch);
+        let before = sent.iter().map(|sent| self.repeats(*sent)).collect();
+        let (copies, leases) = self.leases(places);
+        let (spool, within) = (self.spool().clone(), self.spool().clone());
+        let (committed, deleted) = if commit_within {
+            let (tell, told) = mpsc::channel();
+            self.disk.interrupt(after, move || tell.send(within.commit(drafts)).expect("awaited"));
+            let deleted = spool.delete(leases);
+            self.disk.catch_up();
+            (told.recv().expect("it has happened"), deleted)
+        } else {
+            let (tell, told) = mpsc::channel();
+            self.disk.interrupt(after, move || tell.send(within.delete(leases)).expect("awaited"));
+            let committed = spool.commit(drafts);
+            self.disk.catch_up();
+            (committed, told.recv().expect("it has happened"))
+        };
+        self.deleted(copies, deleted);
+        self.committed(sent, committed, Some(before));
     }
 
     fn draft(&self, (name, content): Sent) -> Draft {
@@ -225,10 +222,13 @@ impl Owner {
     fn repeats(&self, sent: Sent) -> bool {
         let timed = names::timed(sent.0);
         let kept = Duplicates::default().kept(timed);
-        let counts = |since: Millis| self.now() - since < kept;
+        let counts = |since: Millis| {
+            self.now().saturating_sub(since) < kept && since.saturating_sub(self.now()) <= TOLERANCE
+        };
         let stored =
             |(&(_, arrival), &state): (&Copy, &State)| state != State::Unsure && (timed || counts(arrival));
-        self.copies(sent).any(stored) || self.deleted.get(&sent).is_some_and(|&at| counts(at))
+        self.copies(sent).any(stored)
+            || self.deleted.get(&sent).is_some_and(|times| times.iter().any(|&at| counts(at)))
     }
 
     fn copies(&self, sent: Sent) -> impl Iterator<Item = (&Copy, &State)> {
@@ -236,13 +236,21 @@ impl Owner {
     }
 
     fn delete(&mut self, places: &[usize]) {
-        let at = self.now();
+        let (copies, leases) = self.leases(places);
+        let results = self.spool().delete(leases);
+        self.deleted(copies, results);
+    }
+
+    fn leases(&self, places: &[usize]) -> (Vec<Copy>, Vec<Lease>) {
         let listing = self.spool().listing();
         let listed: Vec<&[u8]> = listing.names().collect();
         let names = places.iter().filter_map(|&place| listed.get(place));
         let leases: Vec<_> = names.filter_map(|name| self.spool().lease(name)).collect();
-        let copies: Vec<Copy> = leases.iter().map(|lease| identify(lease.package())).collect();
-        let results = self.spool().delete(leases);
+        (leases.iter().map(|lease| identify(lease.package())).collect(), leases)
+    }
+
+    fn deleted(&mut self, copies: Vec<Copy>, results: Vec<Result<(), CommitError>>) {
+        let at = self.now();
         assert_eq!(results.len(), copies.len());
         for (copy, result) in copies.into_iter().zip(results) {
             let state = self.states.get(&copy);
@@ -250,7 +258,7 @@ impl Owner {
             match result {
                 Ok(()) => {
                     self.states.remove(&copy);
-                    self.deleted.insert(copy.0, at);
+                    self.deleted.entry(copy.0).or_default().push(at);
                 }
                 Err(error) => {
                     assert!(self.fuse.is_some(), "{error}");
@@ -358,7 +366,7 @@ impl Owner {
                     );
                     self.states.insert(copy, State::Stored);
                 }
-                (None, State::Deleting { at }) => _ = self.deleted.insert(copy.0, at),
+                (None, State::Deleting { at }) => self.deleted.entry(copy.0).or_default().push(at),
             }
         }
         assert!(found.is_empty(), "a deleted package came back: {found:?}");
@@ -410,12 +418,12 @@ fn identify(package: &Package) -> Copy {
     ((name, content), millis(package.arrival))
 }
 
-/// As many cases as `PROPTEST_CASES` says, else enough for half a minute.
+/// As many cases as `PROPTEST_CASES` says, else the campaign's number.
 fn config() -> ProptestConfig {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     match std::env::var_os("PROPTEST_CASES") {
         Some(_) => config,
-        None => ProptestConfig { cases: 3_000, ..config },
+        None => ProptestConfig { cases: 10_000, ..config },
     }
 }
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::memory::Fuse;
-use super::promises::{Crash, MINUTE, NAMES, Owner, State, Step, bytes};
+use super::promises::{MINUTE, NAMES, Owner, State, bytes};
+use super::steps::{Crash, Step};
 use crate::fs::Fs;
 use crate::names::COPIES;
 use crate::{CommitError, Id, LossReason, Stored};
