@@ -101,6 +101,15 @@ impl Node {
         found
     }
 
+    /// What `tidegate-buffer-node losses` says.
+    pub fn losses(&self) -> String {
+        let mut command = Command::new(binary::workspace("tidegate-buffer-node"));
+        command.arg("losses").arg("--config").arg(self.directory.path().join("node.toml"));
+        let output = command.output().expect("the node's command starts");
+        assert!(output.status.success(), "losses: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// The running process.
     ///
     /// # Panics

@@ -1,0 +1,258 @@
+//! Flipped bits in what is kept: packages and records of the node, staged files and ledger of the server.
+//!
+//! Whatever flips, every acknowledged file is delivered once with its true bytes, or it is visible as damaged: at the node
+//! in `corrupt/` and with a loss record; a damaged ledger makes the server refuse, with words, and once the bits are as
+//! they were, everything arrives once. Never a wrong byte, a silent loss, a double or a crash, and the packages behind a
+//! damaged one pass it.
+//!
+//! Names of files are not flipped: a renamed file is an operator's doing.
+//!
+//! `TIDEGATE_SEED=n` repeats, `TIDEGATE_RUNS=n` makes more or fewer runs, `TIDEGATE_FROM=n` begins later.
+
+use std::path::{Path, PathBuf};
+
+use tidegate_tests::central::{Central, Site};
+use tidegate_tests::certificates::Authority;
+use tidegate_tests::node::Node;
+use tidegate_tests::oracle::Oracle;
+use tidegate_tests::seed::{Seed, runs};
+use tidegate_tests::sender::send_until_stored;
+use tidegate_tests::{files, until};
+
+/// Runs beside each other.
+const LANES: u64 = 2;
+
+/// Steps of the server at which it has staged files, or a ledger with a log that is not merged yet.
+const STEPS: [&str; 5] =
+    ["after-recv-staged", "after-committed", "after-rename", "after-dirsync", "after-delivered"];
+
+/// What lies where a bit flips.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// A package that waits at the node.
+    Package,
+    /// The record of deletions, or that of losses.
+    Records(&'static str),
+    /// A received file that is not delivered yet.
+    Staged,
+    /// The ledger or its log.
+    Ledger,
+}
+
+const PLACES: [Place; 8] = [
+    Place::Package,
+    Place::Package,
+    Place::Records("seen"),
+    Place::Records("losses"),
+    Place::Staged,
+    Place::Ledger,
+    Place::Ledger,
+    Place::Ledger,
+];
+
+/// One node and one server, and what was sent.
+struct Bench {
+    node: Node,
+    central: Central,
+    oracle: Oracle,
+    sent: Vec<(String, Vec<u8>)>,
+}
+
+impl Bench {
+    fn new(authority: &Authority) -> Bench {
+        let node = Node::start(authority, "");
+        let central = Central::new(authority, &[Site::node("site", node.address())], "");
+        Bench { node, central, oracle: Oracle::default(), sent: Vec::new() }
+    }
+
+    fn send(&mut self, seed: &mut Seed, count: u64) {
+        for _ in 0..count {
+            let number = self.sent.len() as u64;
+            let length = 1 + seed.below(9_000) as usize;
+            let (name, bytes) = (format!("web{number}.{}.data", 1_700_000_000 + number), seed.bytes(length));
+            self.oracle.expect(&name, &bytes);
+            send_until_stored(self.node.address(), &name, &bytes);
+            self.sent.push((name, bytes));
+        }
+    }
+
+    /// One pull of everything; the exit code and what was said.
+    fn pull(&self) -> (bool, String) {
+        let mut pull = self.central.pull(&[]);
+        let status = pull.join();
+        (status.success(), pull.log())
+    }
+
+    fn die_at(&self, step: &str) {
+        let status = self.central.pull(&[("TIDEGATE_CRASH_AT", &format!("{step}:1"))]).join();
+        assert!(!status.success(), "it died at {step}");
+    }
+
+    fn judge(&self, what: &str) {
+        let verdict = self.oracle.judge(&self.central.pipeline.waiting());
+        assert!(verdict.is_clean(), "{what}: {verdict}");
+    }
+}
+
+/// Flips some bits of a file.
+fn flip(path: &Path, seed: &mut Seed) -> String {
+    let mut bytes = std::fs::read(path).expect("the file is there");
+    let flips = if seed.once_in(3) { 2 + seed.below(3) } else { 1 };
+    let flips: Vec<u64> = (0..flips).map(|_| seed.below(bytes.len() as u64 * 8)).collect();
+    for &bit in &flips {
+        bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
+    }
+    // In place: a disk changes no inode and no time.
+    let modified = path.metadata().and_then(|metadata| metadata.modified()).expect("Linux tells it");
+    let file = std::fs::File::options().write(true).open(path).expect("the file is ours");
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).expect("the file is ours");
+    file.set_modified(modified).expect("the file is ours");
+    format!("bits {flips:?} of {}", path.display())
+}
+
+/// Files below a directory that hold anything, with their paths.
+fn found(root: &Path, of_interest: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = files::below(root).iter().map(|path| root.join(path)).collect();
+    found.retain(|path| {
+        of_interest(&path.file_name().expect("a file").to_string_lossy())
+            && path.metadata().is_ok_and(|file| file.len() > 0)
+    });
+    found
+}
+
+/// A package at the node: it alone stays behind, visible; once its bits are right again it can be had.
+fn package(bench: &mut Bench, seed: &mut Seed) -> String {
+    let count = 2 + seed.below(5);
+    bench.send(seed, count);
+    let stopped = seed.once_in(2);
+    if stopped {
+        bench.node.kill();
+    }
+    let packages = found(&bench.node.storage().join("spool/ready"), |_| true);
+    let victim = seed.pick(&packages).clone();
+    let whole = std::fs::read(&victim).expect("the file is there");
+    let what = flip(&victim, seed);
+    if stopped {
+        bench.node.restart();
+    }
+    if std::fs::read(&victim).is_ok_and(|bytes| bytes == whole) {
+        return format!("{what}: the same bit twice");
+    }
+    for _ in 0..2 {
+        let (success, log) = bench.pull();
+        assert!(success, "{what}: {log}");
+    }
+    let (name, _) = bench.sent.iter().find(|(_, bytes)| *bytes == whole).expect("it was sent");
+    let verdict = bench.oracle.judge(&bench.central.pipeline.waiting());
+    assert!(verdict.doubled.is_empty() && verdict.strange.is_empty(), "{what}: {verdict}");
+    assert_eq!(verdict.lost, [name.as_str()], "{what}: it alone stays behind");
+    let file_name = victim.file_name().expect("a package has a name");
+    assert!(
+        bench.node.storage().join("spool/corrupt").join(file_name).is_file(),
+        "{what}: it is not in corrupt/"
+    );
+    let losses = bench.node.losses();
+    assert!(losses.contains("corrupt"), "{what}: no loss record, but {losses}");
+    what
+}
+
+/// A record of the node: what is stored still arrives, and what was pulled, and is sent again, does not.
+fn records(bench: &mut Bench, directory: &str, seed: &mut Seed) -> String {
+    bench.send(seed, 3);
+    let (success, log) = bench.pull();
+    assert!(success, "{log}");
+    until::holds("the node is empty", || bench.node.packages().is_empty());
+    bench.send(seed, 2);
+    bench.node.kill();
+    let segments = found(&bench.node.storage().join("spool").join(directory), |_| true);
+    let what = match segments.is_empty() {
+        true => format!("no segment in {directory}"),
+        false => flip(&seed.pick(&segments).clone(), seed),
+    };
+    bench.node.restart();
+    for (name, bytes) in &bench.sent {
+        send_until_stored(bench.node.address(), name, bytes);
+    }
+    let (success, log) = bench.pull();
+    assert!(success, "{what}: {log}");
+    bench.judge(&what);
+    what
+}
+
+/// A received file: its node still has it.
+fn staged(bench: &mut Bench, seed: &mut Seed) -> String {
+    bench.send(seed, 4);
+    let step = *seed.pick(&STEPS[..3]);
+    bench.die_at(step);
+    let staged = found(bench.central.pipeline.directory(), |name| name.ends_with(".staged"));
+    let what = format!("{step}, {}", flip(&seed.pick(&staged).clone(), seed));
+    for _ in 0..3 {
+        let (success, log) = bench.pull();
+        assert!(success, "{what}: {log}");
+    }
+    bench.judge(&what);
+    what
+}
+
+/// The ledger: it is refused, or it does not matter.
+fn ledger(bench: &mut Bench, seed: &mut Seed) -> String {
+    bench.send(seed, 3);
+    let (success, log) = bench.pull();
+    assert!(success, "{log}");
+    bench.send(seed, 3);
+    let step = if seed.once_in(4) { "none" } else { *seed.pick(&STEPS) };
+    if step != "none" {
+        bench.die_at(step);
+    }
+    let state = bench.central.state();
+    let ours = |name: &str| name == "ledger.sqlite" || name.ends_with("-wal");
+    let parts = found(&state, ours);
+    let copies: Vec<_> =
+        parts.iter().map(|path| (path.clone(), std::fs::read(path).expect("it is there"))).collect();
+    let victim = seed.pick(&parts).clone();
+    let what = format!("{step}, {}", flip(&victim, seed));
+    let (success, log) = bench.pull();
+    let verdict = bench.oracle.judge(&bench.central.pipeline.waiting());
+    assert!(verdict.doubled.is_empty() && verdict.strange.is_empty(), "{what}: {verdict}\n{log}");
+    let refused = !success;
+    if refused {
+        assert!(log.contains("damaged"), "{what}: refused without words: {log}");
+        for path in found(&state, |name| name.starts_with("ledger.sqlite")) {
+            std::fs::remove_file(path).expect("the directory is ours");
+        }
+        for (path, bytes) in copies {
+            std::fs::write(path, bytes).expect("the directory is ours");
+        }
+    }
+    let (success, log) = bench.pull();
+    assert!(success, "{what}, then made good: {log}");
+    bench.judge(&what);
+    format!("{what}: {}", if refused { "refused" } else { "it did not matter" })
+}
+
+#[test]
+fn flipped_bits_are_noticed_and_deliver_nothing_wrong() {
+    let seed = Seed::from_environment();
+    let runs = runs(100);
+    let authority = Authority::new();
+    std::thread::scope(|scope| {
+        for lane in 0..LANES {
+            let (seed, runs, authority) = (&seed, &runs, &authority);
+            scope.spawn(move || {
+                for run in runs.clone().filter(|run| run % LANES == lane) {
+                    let mut bench = Bench::new(authority);
+                    let mut seed = seed.run(run);
+                    let place = *seed.pick(&PLACES);
+                    eprintln!("run {run}: {place:?}");
+                    let what = match place {
+                        Place::Package => package(&mut bench, &mut seed),
+                        Place::Records(directory) => records(&mut bench, directory, &mut seed),
+                        Place::Staged => staged(&mut bench, &mut seed),
+                        Place::Ledger => ledger(&mut bench, &mut seed),
+                    };
+                    eprintln!("run {run}: {what}");
+                }
+            });
+        }
+    });
+}
