@@ -161,6 +161,11 @@ impl Lane {
             Victim::Server => {
                 let command = inject(&self.faults, &self.central.command(&["run"]));
                 self.central.start_as(command);
+                let process = self.central.process();
+                // Its time begins when it works, however busy the machine is; before that it would die of SIGTERM.
+                until::holds("the server starts or ends", || {
+                    process.has_ended() || process.log().contains("pulls sites=")
+                });
             }
         }
         let start = Instant::now();
