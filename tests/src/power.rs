@@ -134,17 +134,15 @@ fn arrival(rest: &str) -> (String, usize, Digest) {
 /// Polls more often than [`until`] does: a few milliseconds are many system calls.
 fn wait_until(process: &mut Process, boot: u64, moment: Moment) {
     let start = Instant::now();
-    let (reached, after): (Box<dyn Fn(&[String]) -> bool>, _) = match moment {
-        Moment::Word(word, after) => {
-            let is_it = move |line: &String| said(line).is_some_and(|(said, _)| said == word);
-            (Box::new(move |lines| lines.iter().any(is_it)), after)
-        }
-        Moment::Stored(count, after) => {
-            let own = format!("{boot}.");
-            let is_it = move |line: &&String| {
-                said(line).is_some_and(|(word, id)| word == words::STORED && id.starts_with(&own))
-            };
-            (Box::new(move |lines| lines.iter().filter(&is_it).count() as u64 >= count), after)
+    let own = format!("{boot}.");
+    let reached = |lines: &[String]| {
+        let mut words = lines.iter().filter_map(|line| said(line));
+        match moment {
+            Moment::Word(awaited, _) => words.any(|(word, _)| word == awaited),
+            Moment::Stored(count, _) => {
+                let stored = words.filter(|(word, id)| *word == words::STORED && id.starts_with(&own));
+                stored.count() as u64 >= count
+            }
         }
     };
     let failed = |lines: &[String]| lines.iter().any(|line| line.contains(words::FAILED));
@@ -159,5 +157,6 @@ fn wait_until(process: &mut Process, boot: u64, moment: Moment) {
         }
         until::pause(Duration::from_millis(1));
     }
+    let (Moment::Word(_, after) | Moment::Stored(_, after)) = moment;
     until::pause(after);
 }
