@@ -33,6 +33,9 @@ const DISK_INODES: u64 = 100;
 /// How long a full disk stays full when nothing tells that it has been noticed.
 const LONGEST_FULL: Duration = Duration::from_millis(300);
 
+/// The least that a body has: the judge knows files by their bytes.
+const UNIQUE: u64 = 16;
+
 /// How long a refused sender waits.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -178,7 +181,7 @@ impl Lane {
         let what = format!("run {run} ({plan:?})");
         let files: Vec<Data> = (0..2 + seed.below(6))
             .map(|index| {
-                let filler = 1 + seed.below(*seed.clone().pick(&[100, 5_000, 20_000]));
+                let filler = UNIQUE + seed.below(*seed.clone().pick(&[100, 5_000, 20_000]));
                 let time = if index % 2 == 0 { 0 } else { 1_700_000_000 };
                 Data {
                     name: format!("r{run}-{index}.{}.data", time + index),

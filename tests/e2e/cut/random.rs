@@ -23,6 +23,9 @@ const TOGETHER: u64 = 10;
 /// Those of them that hit the puller.
 const OF_THE_PULLER: u64 = 4;
 
+/// The least that a body has: the judge knows files by their bytes.
+const UNIQUE: u64 = 16;
+
 /// How long a party bears silence.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -115,7 +118,7 @@ fn agent(oracles: &[&Oracle], node: std::net::SocketAddr, label: &str, seed: &mu
     until_cut(cut(seed), |cut| {
         number += 1;
         let name = format!("{label}-{number}.{}.data", if seed.once_in(4) { number } else { 1_700_000_000 });
-        let size = 1 + seed.below(*seed.clone().pick(&[100, 4_000, 150_000])) as usize;
+        let size = (UNIQUE + seed.below(*seed.clone().pick(&[100, 4_000, 150_000]))) as usize;
         let bytes = seed.bytes(size);
         let offer = Offer { tls: seed.once_in(2), verb: "SEND", name: &name, body: &bytes };
         oracles.iter().for_each(|oracle| oracle.offer(&name, &bytes));
