@@ -112,8 +112,7 @@ impl Store {
             if state.repeats(key, &name, digest, size, now) {
                 return Fate::Repeat;
             }
-            let first_step = state.index.copies(key).map_or(0, |copies| copies.next_step);
-            let mut candidates = names::candidates(&name, digest, first_step).take(CANDIDATES);
+            let mut candidates = state.names(key, &name, digest);
             let taken = |listed: &[u8]| given.contains(listed) || state.index.holds(listed);
             let Some(listed_name) = candidates.find(|listed| !taken(listed)).map(Arc::<[u8]>::from) else {
                 return Fate::Refused(CommitError::NoFreeName);
@@ -175,6 +174,21 @@ impl Store {
 }
 
 impl State {
+    /// The listed names to try for a new package: after those of equal ones that are stored, and of equal ones without
+    /// a time that were deleted not long ago. A puller that delivered one of those may not know yet that it is
+    /// deleted: under the same name it would take the new one for it, and have it deleted undelivered. (One with a time
+    /// *is* the same.) Where all that is taken, a name of long ago is free sooner than one after the last.
+    fn names<'a>(&self, key: Key, name: &'a [u8], digest: u64) -> impl Iterator<Item = Vec<u8>> + use<'a> {
+        let stored = self.index.copies(key).map(|copies| copies.next_step);
+        let deleted = self.seen.next_step(key).filter(|_| !names::timed(name));
+        let next = match (stored, deleted) {
+            (Some(stored), Some(deleted)) => Some(names::later_step(stored, deleted)),
+            (stored, deleted) => stored.or(deleted),
+        };
+        let from = move |next| names::candidates(name, digest, next).take(CANDIDATES);
+        from(next).chain(from(stored))
+    }
+
     /// Whether the same name and bytes are stored, or were, as far as that counts.
     fn repeats(&self, key: Key, name: &[u8], digest: u64, size: u64, now: Millis) -> bool {
         if sabotage::breaks(Switch::ForgetDuplicates) {

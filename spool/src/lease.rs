@@ -11,7 +11,7 @@ use crate::index::Package;
 use crate::names;
 use crate::parallel::{self, lock};
 use crate::quota::Scope;
-use crate::seen;
+use crate::seen::{self, Deletion};
 use crate::seen_log::Record;
 use crate::store::{Spool, Store};
 
@@ -75,9 +75,14 @@ impl Store {
         let record = |package: &&Package| {
             let sent = names::sent(&package.listed_name, package.digest);
             let key = seen::key(&sent, package.digest, package.size);
-            let remembered = ending == Ending::Delivered;
-            let record = Record { id: package.id, key, time: now, timed: names::timed(&sent), remembered };
-            (record, self.quota.scope(&sent))
+            let deletion = Deletion {
+                key,
+                time: now,
+                timed: names::timed(&sent),
+                repeats: ending == Ending::Delivered,
+                next_step: names::step_after(&package.listed_name, package.digest),
+            };
+            (Record { id: package.id, deletion }, self.quota.scope(&sent))
         };
         let (records, scopes): (Vec<Record>, Vec<Scope>) = packages.iter().map(record).unzip();
         log.append(&records)?;
@@ -91,9 +96,7 @@ impl Store {
             unlinked.iter().zip(of_each).filter(|((_, done), _)| done.is_ok())
         {
             state.oldest.gone(scope, package.id);
-            if record.remembered {
-                state.seen.remember(record.key, record.timed, record.time);
-            }
+            state.seen.remember(&record.deletion);
             // One that was set aside meanwhile has given its room back.
             if state.index.remove(package) {
                 self.quota.release(scope, package.size);

@@ -51,11 +51,12 @@ pub fn is_timed(listed: &[u8], digest: u64) -> bool {
     timed(&sent(listed, digest))
 }
 
-/// The listed names that a package may get, in the order they are tried: its own, then those made from its digest,
-/// from `first_step` on around the ring. A name that looks made already is not used as it is: it would lead back to
-/// another one.
-pub(crate) fn candidates(name: &[u8], digest: u64, first_step: u32) -> impl Iterator<Item = Vec<u8>> + '_ {
-    let own = made_from(name, digest).is_none().then(|| name.to_vec());
+/// The listed names that a package may get, in the order they are tried: its own, then those made from its digest.
+/// After equal packages it is `next` and what follows around the ring. A name that looks made already is not used as it
+/// is: it would lead back to another one.
+pub(crate) fn candidates(name: &[u8], digest: u64, next: Option<u32>) -> impl Iterator<Item = Vec<u8>> + '_ {
+    let own = (next.is_none() && made_from(name, digest).is_none()).then(|| name.to_vec());
+    let first_step = next.unwrap_or(0);
     let made = (0..COPIES).map(move |probe| made(name, digest, (first_step + probe) % COPIES));
     own.into_iter().chain(made)
 }
@@ -63,6 +64,16 @@ pub(crate) fn candidates(name: &[u8], digest: u64, first_step: u32) -> impl Iter
 /// The name that was sent of a package listed as `listed`.
 pub(crate) fn sent(listed: &[u8], digest: u64) -> Cow<'_, [u8]> {
     made_from(listed, digest).map_or(Cow::Borrowed(listed), |(sent, _)| Cow::Owned(sent))
+}
+
+/// The step whose name is tried after the package listed as `listed`.
+pub(crate) fn step_after(listed: &[u8], digest: u64) -> u32 {
+    made_from(listed, digest).map_or(0, |(_, step)| (step + 1) % COPIES)
+}
+
+/// The one of two steps that lies further on around the ring, seen over the shorter way.
+pub(crate) fn later_step(a: u32, b: u32) -> u32 {
+    if (b + COPIES - a) % COPIES < COPIES / 2 { b } else { a }
 }
 
 fn made(name: &[u8], digest: u64, step: u32) -> Vec<u8> {
@@ -105,7 +116,7 @@ mod tests {
     use super::*;
 
     fn second(name: &str, digest: u64) -> String {
-        String::from_utf8(candidates(name.as_bytes(), digest, 0).nth(1).unwrap()).unwrap()
+        String::from_utf8(candidates(name.as_bytes(), digest, None).nth(1).unwrap()).unwrap()
     }
 
     #[test]
@@ -125,7 +136,7 @@ mod tests {
 
     #[test]
     fn while_a_unique_name_is_taken_the_next_number_follows() {
-        let names: Vec<_> = candidates(b"w.1.data", 9_999_999_999, 0).take(3).collect();
+        let names: Vec<_> = candidates(b"w.1.data", 9_999_999_999, None).take(3).collect();
         assert_eq!(names[0], b"w.1.data");
         assert_eq!(names[1], b"w.19999999999.data");
         assert_eq!(names[2], b"w.10000000000.data");
@@ -133,19 +144,34 @@ mod tests {
 
     #[test]
     fn made_names_form_a_ring() {
-        let from = |step| candidates(b"notes", 7, step).skip(1).collect::<Vec<_>>();
+        let from = |step| candidates(b"notes", 7, Some(step)).collect::<Vec<_>>();
         let (mut first, later) = (from(0), from(COPIES - 1));
         assert_eq!((first.len(), &later[0][..]), (COPIES as usize, b"notes.000000134".as_slice()));
         first.rotate_right(1);
         assert_eq!(later, first);
     }
 
+    #[test]
+    fn the_later_step_is_found_around_the_ring() {
+        assert_eq!((later_step(3, 5), later_step(5, 3), later_step(4, 4)), (5, 5, 4));
+        assert_eq!((later_step(COPIES - 1, 1), later_step(1, COPIES - 1)), (1, 1));
+        assert_eq!(step_after(b"notes", 7), 0);
+        assert_eq!(step_after(&candidates(b"notes", 7, Some(3)).next().unwrap(), 7), 4);
+    }
+
     /// Somebody sends under the name that he saw in a listing.
     #[test]
     fn a_name_that_looks_made_is_not_used_as_it_is() {
         let listed = second("host.0.data", 7);
-        assert_eq!(candidates(listed.as_bytes(), 7, 0).next().unwrap(), b"host.000000000070000000007.data");
-        assert_eq!(candidates(listed.as_bytes(), 8, 0).next().unwrap(), listed.as_bytes(), "of other bytes");
+        assert_eq!(
+            candidates(listed.as_bytes(), 7, None).next().unwrap(),
+            b"host.000000000070000000007.data"
+        );
+        assert_eq!(
+            candidates(listed.as_bytes(), 8, None).next().unwrap(),
+            listed.as_bytes(),
+            "of other bytes"
+        );
     }
 
     #[test]
@@ -174,7 +200,7 @@ mod tests {
             name in "[a-c0-9._-]{0,195}([._][0-9]{0,3})?(\\.data)?", digest: u64,
         ) {
             prop_assume!(valid(name.as_bytes()));
-            let names: Vec<_> = candidates(name.as_bytes(), digest, 0).take(4).collect();
+            let names: Vec<_> = candidates(name.as_bytes(), digest, None).take(4).collect();
             for candidate in &names {
                 prop_assert_eq!(&*sent(candidate, digest), name.as_bytes());
                 prop_assert!(valid_listed(candidate));

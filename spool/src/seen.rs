@@ -4,6 +4,9 @@
 //! name and bytes of a deleted package are remembered: long when the name carries a time, since only a repeat has
 //! that name again; briefly otherwise, since some senders give all their files one name and may well report the
 //! same bytes an hour later. So with such a name a package is soon a new one even while the last is not yet pulled.
+//!
+//! The listed names of deleted packages without a time are remembered as long as the others: a package that is new
+//! although its like was deleted gets another one, so that no puller takes it for the one that it delivered before.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -44,6 +47,11 @@ impl Duplicates {
     pub(crate) fn kept(&self, timed: bool) -> Millis {
         millis_of(if timed { self.timed } else { self.other })
     }
+
+    /// How long a deletion is remembered at all. One without a time is so for its listed name's sake, too.
+    pub(crate) fn kept_at_all(&self, timed: bool) -> Millis {
+        self.kept(true).max(self.kept(timed))
+    }
 }
 
 /// Stands for name as sent, digest and size of a package.
@@ -69,11 +77,33 @@ pub(crate) fn remembered(time: Millis, kept: Millis, now: Millis) -> bool {
     now.saturating_sub(time) < kept && time.saturating_sub(now) <= CLOCK_TOLERANCE
 }
 
+/// A deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Deletion {
+    pub(crate) key: Key,
+    pub(crate) time: Millis,
+    /// The name sent carries a time.
+    pub(crate) timed: bool,
+    /// A repeat of it is recognised: it went to somebody, and was not dropped.
+    pub(crate) repeats: bool,
+    /// The step whose name comes after the one it was listed by ([`names::step_after`]).
+    pub(crate) next_step: u32,
+}
+
+/// What is remembered of the last deletion of equal packages. That an earlier one counted for repeats need not be: while
+/// it did, nothing equal was stored that could be deleted.
+#[derive(Clone, Copy)]
+struct Deleted {
+    time: Millis,
+    repeats: bool,
+    next_step: u32,
+}
+
 /// The deleted packages remembered, in memory.
 pub(crate) struct Seen {
     duplicates: Duplicates,
-    deleted: HashMap<Key, Millis>,
-    /// In the order of deletion; apart, because they are kept for different times.
+    deleted: HashMap<Key, Deleted>,
+    /// In the order of deletion; apart, because repeats are recognised for different times.
     timed: VecDeque<(Key, Millis)>,
     other: VecDeque<(Key, Millis)>,
 }
@@ -87,16 +117,24 @@ impl Seen {
         self.deleted.len() as u64
     }
 
-    /// Remembers a package deleted at `time`.
-    pub(crate) fn remember(&mut self, key: Key, timed: bool, time: Millis) {
-        self.deleted.insert(key, time);
-        if timed { &mut self.timed } else { &mut self.other }.push_back((key, time));
+    /// Remembers a deleted package.
+    pub(crate) fn remember(&mut self, deletion: &Deletion) {
+        let Deletion { key, time, timed, repeats, next_step } = *deletion;
+        let last = self.next_step(key).unwrap_or(next_step);
+        let next_step = names::later_step(last, next_step);
+        self.deleted.insert(key, Deleted { time, repeats, next_step });
+        self.queue(timed).push_back((key, time));
+    }
+
+    /// The step whose name comes after those that equal packages had, if one is remembered.
+    pub(crate) fn next_step(&self, key: Key) -> Option<u32> {
+        self.deleted.get(&key).map(|deleted| deleted.next_step)
     }
 
     /// Whether a package sent as `name`, with this key, was deleted a while ago.
     pub(crate) fn repeats(&self, key: Key, name: &[u8], now: Millis) -> bool {
         let kept = self.duplicates.kept(names::timed(name));
-        self.deleted.get(&key).is_some_and(|&time| remembered(time, kept, now))
+        self.deleted.get(&key).is_some_and(|last| last.repeats && remembered(last.time, kept, now))
     }
 
     /// Whether a package sent as `name` is a repeat of an equal one that is stored since `arrival`.
@@ -107,15 +145,18 @@ impl Seen {
     /// Forgets what is too old, or too much.
     pub(crate) fn prune(&mut self, now: Millis) {
         for timed in [true, false] {
-            let kept = self.duplicates.kept(timed);
+            let kept = self.duplicates.kept_at_all(timed);
             let old =
                 |front: Option<&(Key, Millis)>| front.is_some_and(|&(_, time)| !remembered(time, kept, now));
             while old(self.queue(timed).front()) {
                 self.forget_front(timed);
             }
         }
+        let for_repeats = self.duplicates.kept(false);
         while self.timed.len() + self.other.len() > self.duplicates.max_entries {
             let timed = match (self.timed.front(), self.other.front()) {
+                // What is kept for its name only goes first.
+                (_, Some((_, other))) if !remembered(*other, for_repeats, now) => false,
                 (Some((_, timed)), Some((_, other))) => timed <= other,
                 (timed, _) => timed.is_some(),
             };
@@ -130,7 +171,7 @@ impl Seen {
     fn forget_front(&mut self, timed: bool) {
         if let Some((key, time)) = self.queue(timed).pop_front()
             // A later deletion under the same key has its own place in the queue.
-            && self.deleted.get(&key) == Some(&time)
+            && self.deleted.get(&key).is_some_and(|last| last.time == time)
         {
             self.deleted.remove(&key);
         }
@@ -149,10 +190,14 @@ mod tests {
         Seen::new(Duplicates { max_entries, ..Duplicates::default() })
     }
 
+    fn remember(seen: &mut Seen, key: Key, timed: bool, time: Millis) {
+        seen.remember(&Deletion { key, time, timed, repeats: true, next_step: 0 });
+    }
+
     #[test]
     fn names_with_a_time_are_kept_for_days_others_for_minutes() {
         let mut seen = seen(10);
-        seen.remember(1, true, NOW);
+        remember(&mut seen, 1, true, NOW);
         assert!(seen.repeats(1, b"web.1700000000.data", NOW + 7 * DAY - 1));
         assert!(!seen.repeats(1, b"web.1700000000.data", NOW + 7 * DAY));
         assert!(seen.repeats(1, b"host.0.data", NOW + 15 * MINUTE - 1));
@@ -163,10 +208,10 @@ mod tests {
     #[test]
     fn what_is_old_is_forgotten() {
         let mut seen = seen(10);
-        seen.remember(1, true, NOW);
-        seen.remember(2, false, NOW);
+        remember(&mut seen, 1, true, NOW);
+        remember(&mut seen, 2, false, NOW);
         seen.prune(NOW + 15 * MINUTE);
-        assert_eq!(seen.len(), 1);
+        assert_eq!(seen.len(), 2, "for its name's sake");
         seen.prune(NOW + 7 * DAY);
         assert_eq!((seen.len(), seen.timed.len(), seen.other.len()), (0, 0, 0));
     }
@@ -174,19 +219,39 @@ mod tests {
     #[test]
     fn beyond_the_limit_the_oldest_goes_first() {
         let mut seen = seen(2);
-        seen.remember(1, false, NOW);
-        seen.remember(2, true, NOW + 1);
-        seen.remember(3, false, NOW + 2);
+        remember(&mut seen, 1, false, NOW);
+        remember(&mut seen, 2, true, NOW + 1);
+        remember(&mut seen, 3, false, NOW + 2);
         seen.prune(NOW + 3);
         let left = [1, 2, 3].map(|key| seen.repeats(key, b"host.0.data", NOW + 3));
         assert_eq!(left, [false, true, true]);
     }
 
     #[test]
+    fn what_is_kept_for_its_name_only_goes_before_that() {
+        let mut seen = seen(1);
+        remember(&mut seen, 1, true, NOW);
+        remember(&mut seen, 2, false, NOW + MINUTE);
+        seen.prune(NOW + 16 * MINUTE);
+        assert!(seen.repeats(1, b"web.1700000000.data", NOW + 16 * MINUTE));
+        assert_eq!(seen.next_step(2), None);
+    }
+
+    #[test]
+    fn names_go_on_after_the_last_one_and_a_dropped_one_is_no_repeat() {
+        let mut seen = seen(10);
+        let deletion = Deletion { key: 1, time: NOW, timed: false, repeats: true, next_step: 6 };
+        seen.remember(&deletion);
+        seen.remember(&Deletion { time: NOW + 1, repeats: false, next_step: 5, ..deletion });
+        assert!(!seen.repeats(1, b"host.0.data", NOW + 2));
+        assert_eq!(seen.next_step(1), Some(6), "the later of the two");
+    }
+
+    #[test]
     fn a_second_deletion_outlives_the_first() {
         let mut seen = seen(10);
-        seen.remember(1, false, NOW);
-        seen.remember(1, false, NOW + 14 * MINUTE);
+        remember(&mut seen, 1, false, NOW);
+        remember(&mut seen, 1, false, NOW + 14 * MINUTE);
         seen.prune(NOW + 16 * MINUTE);
         assert!(seen.repeats(1, b"host.0.data", NOW + 16 * MINUTE));
     }
@@ -194,9 +259,9 @@ mod tests {
     #[test]
     fn deletions_from_a_wrong_future_are_not_believed() {
         let mut seen = seen(10);
-        seen.remember(1, true, NOW + 30 * MINUTE);
-        seen.remember(2, true, NOW + 365 * DAY);
-        seen.remember(3, true, Millis::MAX);
+        remember(&mut seen, 1, true, NOW + 30 * MINUTE);
+        remember(&mut seen, 2, true, NOW + 365 * DAY);
+        remember(&mut seen, 3, true, Millis::MAX);
         assert!(seen.repeats(1, b"host.0.data", NOW), "the clock was set back half an hour");
         assert!(!seen.repeats(2, b"host.0.data", NOW));
         assert!(!seen.repeats(3, b"host.0.data", NOW));

@@ -1,6 +1,6 @@
 //! The record of deletions, on disk.
 //!
-//! It serves two ends. A repeat of a deleted package is recognised after a restart as well: by [`Key`], if the package
+//! It serves two ends. A repeat of a deleted package is recognised after a restart as well: if the package
 //! went to somebody and was not dropped. And a package whose unlinking was lost in a power cut is not handed out
 //! again: by [`Id`], since a later package may rightly have the same name and bytes.
 //!
@@ -18,8 +18,9 @@ use crate::error::{Context, DiskError};
 use crate::fs::Fs;
 use crate::id::Id;
 use crate::layout::{Layout, segment};
+use crate::names;
 use crate::poison::Poison;
-use crate::seen::{Duplicates, Key, Seen};
+use crate::seen::{Deletion, Duplicates, Seen};
 use crate::segments::{self, Place};
 
 const RECORD_BYTES: usize = 48;
@@ -31,24 +32,22 @@ const SEGMENT_RECORDS: usize = if cfg!(test) { 4 } else { 16_384 };
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) id: Id,
-    pub(crate) key: Key,
-    pub(crate) time: Millis,
-    /// The name sent carries a time.
-    pub(crate) timed: bool,
-    /// A repeat of it is recognised.
-    pub(crate) remembered: bool,
+    pub(crate) deletion: Deletion,
 }
 
-/// Bits of a record's last field.
+/// Bits of a record's last field; the step is above them.
 const TIMED: u64 = 1;
-const NOT_REMEMBERED: u64 = 2;
+const NO_REPEATS: u64 = 2;
+const STEP_SHIFT: u32 = 32;
 
 impl Record {
     fn encode(&self) -> [u8; RECORD_BYTES] {
         let mut bytes = [0; RECORD_BYTES];
-        let timed = if self.timed { TIMED } else { 0 };
-        let remembered = if self.remembered { 0 } else { NOT_REMEMBERED };
-        let fields = [self.id.run, self.id.counter, self.key, self.time, timed | remembered];
+        let Deletion { key, time, timed, repeats, next_step } = self.deletion;
+        let timed = if timed { TIMED } else { 0 };
+        let repeats = if repeats { 0 } else { NO_REPEATS };
+        let marks = timed | repeats | u64::from(next_step) << STEP_SHIFT;
+        let fields = [self.id.run, self.id.counter, key, time, marks];
         for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
             place.copy_from_slice(&field.to_be_bytes());
         }
@@ -60,8 +59,14 @@ impl Record {
         let field = |number: usize| u64::from_be_bytes(bytes.as_chunks::<8>().0[number]);
         let id = Id { run: field(0), counter: field(1) };
         let marks = field(4);
-        let (timed, remembered) = (marks & TIMED != 0, marks & NOT_REMEMBERED == 0);
-        Self { id, key: field(2), time: field(3), timed, remembered }
+        let deletion = Deletion {
+            key: field(2),
+            time: field(3),
+            timed: marks & TIMED != 0,
+            repeats: marks & NO_REPEATS == 0,
+            next_step: (marks >> STEP_SHIFT) as u32 % names::COPIES,
+        };
+        Self { id, deletion }
     }
 }
 
@@ -78,34 +83,23 @@ pub(crate) struct Replayed {
 pub(crate) struct Segment {
     path: PathBuf,
     records: usize,
-    /// Those of which a repeat is recognised.
-    remembered: usize,
-    /// Newest of them of each sort.
-    newest_timed: Option<Millis>,
-    newest_other: Option<Millis>,
+    /// Of the newest of them.
+    newest: Option<Millis>,
 }
 
 impl Segment {
     fn new(path: PathBuf) -> Self {
-        Self { path, records: 0, remembered: 0, newest_timed: None, newest_other: None }
+        Self { path, records: 0, newest: None }
     }
 
     fn count(&mut self, record: &Record) {
         self.records += 1;
-        if !record.remembered {
-            return;
-        }
-        self.remembered += 1;
-        let newest = if record.timed { &mut self.newest_timed } else { &mut self.newest_other };
-        *newest = (*newest).max(Some(record.time));
+        self.newest = self.newest.max(Some(record.deletion.time));
     }
 
     /// Whether a record in it may still be remembered. One from a wrong future may hide others, so it counts too.
     fn counts(&self, duplicates: &Duplicates, now: Millis) -> bool {
-        let live = |newest: Option<Millis>, timed| {
-            newest.is_some_and(|time| now.saturating_sub(time) < duplicates.kept(timed))
-        };
-        live(self.newest_timed, true) || live(self.newest_other, false)
+        self.newest.is_some_and(|time| now.saturating_sub(time) < duplicates.kept_at_all(false))
     }
 }
 
@@ -129,9 +123,7 @@ pub(crate) fn replay(
         let mut segment = Segment::new(path);
         for record in records.iter().map(Record::decode) {
             replayed.deleted.insert(record.id);
-            if record.remembered {
-                replayed.seen.remember(record.key, record.timed, record.time);
-            }
+            replayed.seen.remember(&record.deletion);
             segment.count(&record);
         }
         replayed.seen.prune(now);
@@ -186,9 +178,9 @@ impl SeenLog {
     /// every unlinking in the record is durable.
     pub(crate) fn drop_old_segments(&mut self, now: Millis) {
         let mut newer =
-            self.current.remembered + self.older.iter().map(|segment| segment.remembered).sum::<usize>();
+            self.current.records + self.older.iter().map(|segment| segment.records).sum::<usize>();
         self.older.retain(|segment| {
-            newer -= segment.remembered;
+            newer -= segment.records;
             // With that many newer ones, nothing in it is remembered.
             if newer < self.duplicates.max_entries && segment.counts(&self.duplicates, now) {
                 return true;
@@ -207,16 +199,19 @@ mod tests {
 
     const RECORD: Record = Record {
         id: Id { run: 7, counter: 8 },
-        key: 9,
-        time: 1_700_000_000_000,
-        timed: true,
-        remembered: true,
+        deletion: Deletion { key: 9, time: 1_700_000_000_000, timed: true, repeats: true, next_step: 5 },
     };
+
+    fn changed(change: impl FnOnce(&mut Deletion)) -> Record {
+        let mut record = RECORD;
+        change(&mut record.deletion);
+        record
+    }
 
     #[test]
     fn a_record_reads_back() {
-        for (timed, remembered) in [(true, true), (true, false), (false, true), (false, false)] {
-            let record = Record { timed, remembered, ..RECORD };
+        for (timed, repeats) in [(true, true), (true, false), (false, true), (false, false)] {
+            let record = changed(|deletion| (deletion.timed, deletion.repeats) = (timed, repeats));
             assert_eq!(Record::decode(&record.encode()), record);
         }
     }
@@ -225,7 +220,7 @@ mod tests {
         let (fs, layout) = (Arc::new(crate::fs::Disk), Layout::new(root));
         crate::fs::create_dir_all(&*fs, &layout.seen).unwrap();
         let duplicates = Duplicates { max_entries, ..Duplicates::default() };
-        let mut replayed = replay(&*fs, &layout, duplicates, RECORD.time).unwrap();
+        let mut replayed = replay(&*fs, &layout, duplicates, RECORD.deletion.time).unwrap();
         let run = replayed.last_run.unwrap_or(0) + 1;
         let found = std::mem::take(&mut replayed.segments);
         let poison = Arc::new(Poison::new(fs.clone(), layout.clone()));
@@ -241,26 +236,28 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (mut log, _) = log_in(root.path(), 100);
         log.append(&[RECORD]).unwrap();
-        log.file.tear(&Record { key: 10, ..RECORD }.encode()[..40]);
+        log.file.tear(&changed(|deletion| deletion.key = 10).encode()[..40]);
         let (_, replayed) = log_in(root.path(), 100);
         assert_eq!((replayed.deleted.len(), replayed.seen.len()), (1, 1));
-        assert!(replayed.seen.repeats(9, b"web.1700000000.data", RECORD.time));
+        assert!(replayed.seen.repeats(9, b"web.1700000000.data", RECORD.deletion.time));
     }
 
     #[test]
     fn segments_go_when_nothing_in_them_counts() {
         let root = tempfile::tempdir().unwrap();
         let (mut log, _) = log_in(root.path(), 2 * SEGMENT_RECORDS);
-        for timed in [false, true] {
-            log.append(&[Record { timed, ..RECORD }; SEGMENT_RECORDS]).unwrap();
+        const DAY: Millis = 24 * 60 * 60 * 1000;
+        for days in [0, 1] {
+            let record = changed(|deletion| deletion.time += days * DAY);
+            log.append(&[record; SEGMENT_RECORDS]).unwrap();
         }
-        log.append(&[RECORD]).unwrap();
+        log.append(&[changed(|deletion| deletion.time += DAY)]).unwrap();
         assert_eq!(segments(&log), 3);
-        log.drop_old_segments(RECORD.time + 60 * 60 * 1000);
-        assert_eq!(segments(&log), 2, "the names without a time");
+        log.drop_old_segments(RECORD.deletion.time + 7 * DAY);
+        assert_eq!(segments(&log), 2, "the first day's");
         log.append(&[RECORD; SEGMENT_RECORDS - 1]).unwrap();
         log.append(&[RECORD; SEGMENT_RECORDS]).unwrap();
-        log.drop_old_segments(RECORD.time);
+        log.drop_old_segments(RECORD.deletion.time);
         assert_eq!(segments(&log), 2, "more than are remembered");
         log.drop_old_segments(Millis::MAX);
         assert_eq!(segments(&log), 1, "never the one being written");

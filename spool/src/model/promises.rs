@@ -413,7 +413,7 @@ pub(super) fn bytes(content: usize) -> Vec<u8> {
 fn identify(package: &Package) -> Copy {
     let content = SIZES.iter().position(|&size| size as u64 == package.size).expect("a package is not whole");
     let given =
-        |name: &&[u8]| names::candidates(name, package.digest, 0).any(|it| it[..] == *package.listed_name);
+        |name: &&[u8]| names::candidates(name, package.digest, None).any(|it| it[..] == *package.listed_name);
     let name = NAMES.into_iter().find(given).expect("the listed name comes from the sent one");
     ((name, content), millis(package.arrival))
 }

@@ -37,7 +37,7 @@ fn a_deletion_outlives_its_record() {
         let mut owner = live([
             Step::Commit(vec![(0, 0), (0, 1), (0, 2), (1, 0), (2, 0)]),
             Step::Delete(vec![0, 1, 2, 3]),
-            Step::Wait(20 * MINUTE),
+            Step::Wait(8 * 24 * 60 * MINUTE),
             Step::Delete(vec![0]),
         ]);
         let segments = owner.disk.list(Path::new("/data/spool/seen")).unwrap();
@@ -109,10 +109,27 @@ fn more_equal_reports_than_names_are_refused() {
     assert!(matches!(commit(&owner), Err(CommitError::NoFreeName)));
     owner.take(Step::Crash(Crash::Blackout));
     assert!(matches!(commit(&owner), Err(CommitError::NoFreeName)), "after a start, too");
-    owner.take(Step::Delete(vec![0]));
+    owner.take(Step::Delete(vec![0, 1]));
     assert!(matches!(commit(&owner), Ok(Stored::Repeat)), "of the one just deleted");
     owner.take(Step::Wait(20 * MINUTE));
     assert!(matches!(commit(&owner), Ok(Stored::New { .. })));
+}
+
+/// A puller delivered a package, its deletion was lost on the way back, and the sender reports the same again: under the
+/// old name the puller would take that for what it has.
+#[test]
+fn an_equal_package_without_a_time_never_comes_under_the_name_of_a_deleted_one() {
+    let mut owner = live([]);
+    let mut listed = std::collections::BTreeSet::new();
+    for _ in 0..10 {
+        owner.take(report());
+        let names: Vec<Vec<u8>> = owner.spool().listing().names().map(<[u8]>::to_vec).collect();
+        assert_eq!(names.len(), 1);
+        assert!(listed.insert(names.concat()), "a name was given twice");
+        owner.take(Step::Delete(vec![0]));
+        owner.take(Step::Wait(60 * MINUTE));
+        owner.take(Step::Crash(Crash::Blackout));
+    }
 }
 
 /// A flood of connections takes all descriptors. A commit needs one for each of its files and nothing more; without
