@@ -120,6 +120,7 @@ impl IntakeError {
             Full::Bytes { .. } => Some("pull more often, or raise `spool.max_bytes`"),
             Full::Files { .. } => Some("pull more often, or raise `spool.max_files`"),
             Full::FreeSpace { .. } => Some("make room on the disk, or lower `spool.reserve`"),
+            Full::Inodes { .. } => Some("remove files from the disk, or pull more often"),
             _ => None,
         }
     }

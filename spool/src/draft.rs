@@ -93,7 +93,7 @@ impl Draft {
         }
         if bytes.len() > BUFFER_BYTES {
             let offset = self.written;
-            self.file()?.write_at(offset, bytes)?;
+            self.write_at(offset, bytes)?;
         } else {
             self.buffer.extend_from_slice(bytes);
         }
@@ -123,7 +123,15 @@ impl Draft {
         if !self.buffer.is_empty() {
             let buffer = std::mem::take(&mut self.buffer);
             let offset = self.written - buffer.len() as u64;
-            self.file()?.write_at(offset, &buffer)?;
+            self.write_at(offset, &buffer)?;
+        }
+        Ok(())
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file()?.write_at(offset, bytes)?;
+        if let Some(room) = &mut self.room {
+            room.wrote(bytes.len() as u64);
         }
         Ok(())
     }

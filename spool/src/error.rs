@@ -118,6 +118,12 @@ pub enum Full {
         /// The reserve.
         reserve: u64,
     },
+    /// The file system's free inodes.
+    #[error("the file system has no inodes left but the reserve of {reserve} of them")]
+    Inodes {
+        /// The reserve.
+        reserve: u64,
+    },
     /// A write to the disk failed earlier; nothing is taken until the spool is opened again.
     #[error("the spool takes nothing since a write failed ({reason}): check the disk, then start again")]
     Poisoned {

@@ -47,8 +47,8 @@ pub(crate) trait Fs: Send + Sync {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.open_dir(path)?.sync()
     }
-    /// Bytes that an unprivileged process may still write.
-    fn free(&self, path: &Path) -> io::Result<u64>;
+    /// What an unprivileged process may still write.
+    fn free(&self, path: &Path) -> io::Result<Free>;
 }
 
 /// An open directory.
@@ -77,6 +77,14 @@ pub(crate) struct Found {
     pub(crate) is_file: bool,
     pub(crate) size: u64,
     pub(crate) modified: Millis,
+}
+
+/// What is left of a file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Free {
+    pub(crate) bytes: u64,
+    /// Files that can still be made; `None` where the file system has no limit of its own for them.
+    pub(crate) inodes: Option<u64>,
 }
 
 /// Makes a directory and those above it, and fsyncs the parent of every new one: a directory's own name is durable
@@ -167,9 +175,12 @@ impl Fs for Disk {
         Ok(Box::new(File::open(path)?))
     }
 
-    fn free(&self, path: &Path) -> io::Result<u64> {
+    fn free(&self, path: &Path) -> io::Result<Free> {
         let space = rustix::fs::statvfs(path)?;
-        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+        Ok(Free {
+            bytes: space.f_bavail.saturating_mul(space.f_frsize),
+            inodes: (space.f_files > 0).then_some(space.f_favail),
+        })
     }
 }
 

@@ -104,9 +104,13 @@ impl Store {
             let Some(missing) = shortage.to_drop else { return Err(NoRoom::Short(shortage)) };
             let agent = (shortage.level == Level::Agent).then_some(scope.agent);
             let victims = self.victims(scope, agent, missing).ok_or(NoRoom::Short(shortage))?;
+            let before = self.quota.free_now();
             let gone = self.drop_packages(scope, &victims).map_err(NoRoom::Failed)?;
             dropped.packages += gone.packages;
             dropped.bytes += gone.bytes;
+            if !self.quota.dropped(shortage, before) {
+                break;
+            }
         }
         attempt().map(|done| (done, dropped)).map_err(NoRoom::Short)
     }

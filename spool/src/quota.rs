@@ -5,22 +5,21 @@
 //! side never overrun a limit together. An agent costs one entry of 24 bytes while it has a package here: it is known
 //! by a hash of its name under a key that nobody outside can guess.
 
-use std::collections::HashMap;
+mod counts;
+mod space;
+
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::{Bound, Full};
+use crate::fs::Free;
 use crate::overflow::{ClassId, DATA_CLASS, Overflow, Policy, agent};
 use crate::parallel::lock;
-
-/// The file system is asked for its free space at most this often; between, what was promised is subtracted.
-const FREE_SPACE_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Where a limit has shrunk with the free space, at most so many times the package's own bytes are dropped for it.
-/// Beyond it the package is refused.
-const SHRINKAGE_MAX: u64 = 8;
+pub(crate) use counts::Count;
+use counts::Counts;
+use space::{INODES_RESERVE, Lack, SHRINKAGE_MAX, Space};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -39,8 +38,8 @@ pub(crate) struct Scope {
 /// Stands for an agent in a class.
 pub(crate) type AgentKey = u64;
 
-/// Asks the file system for its free bytes.
-type FreeSpace = Box<dyn Fn() -> io::Result<u64> + Send + Sync>;
+/// Asks the file system what is free.
+type FreeSpace = Box<dyn Fn() -> io::Result<Free> + Send + Sync>;
 
 /// The room of one spool.
 pub(crate) struct Quota {
@@ -51,35 +50,14 @@ pub(crate) struct Quota {
     taken: Mutex<Taken>,
 }
 
-/// Packages stored or being written, and bytes stored or promised.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Count {
-    pub(crate) files: u64,
-    pub(crate) bytes: u64,
-}
-
-impl Count {
-    fn add(&mut self, more: Self) {
-        self.files = self.files.saturating_add(more.files);
-        self.bytes = self.bytes.saturating_add(more.bytes);
-    }
-
-    fn subtract(&mut self, less: Self) {
-        self.files = self.files.saturating_sub(less.files);
-        self.bytes = self.bytes.saturating_sub(less.bytes);
-    }
-}
-
 struct Taken {
-    all: Count,
-    /// By the position of the class.
-    classes: Vec<Count>,
-    agents: HashMap<AgentKey, Count>,
-    /// Bytes promised and not yet stored.
-    promised: u64,
-    /// Free bytes above the reserve that are not promised, as of `read` and what happened since.
-    available: u64,
-    read: Option<Instant>,
+    /// Stored and promised.
+    counts: Counts,
+    /// Promised alone.
+    pending: Counts,
+    /// Of the promised bytes, those that are on the disk.
+    on_disk: u64,
+    space: Space,
 }
 
 /// Which limit is in the way.
@@ -116,16 +94,10 @@ impl Quota {
     pub(crate) fn new(
         limits: Limits,
         overflow: Overflow,
-        free: impl Fn() -> io::Result<u64> + Send + Sync + 'static,
+        free: impl Fn() -> io::Result<Free> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let taken = Taken {
-            all: Count::default(),
-            classes: vec![Count::default(); overflow.classes().len()],
-            agents: HashMap::new(),
-            promised: 0,
-            available: 0,
-            read: None,
-        };
+        let counts = || Counts::new(overflow.classes().len());
+        let taken = Taken { counts: counts(), pending: counts(), on_disk: 0, space: Space::default() };
         let hasher = RandomState::new();
         Arc::new(Self { limits, overflow, hasher, free: Box::new(free), taken: Mutex::new(taken) })
     }
@@ -138,13 +110,13 @@ impl Quota {
 
     /// Counts what a start has found.
     pub(crate) fn found(&self, scope: Scope, bytes: u64) {
-        lock(&self.taken).add(Some(scope), Count { files: 1, bytes });
+        lock(&self.taken).counts.add(Some(scope), Count { files: 1, bytes });
     }
 
     /// Promises room for one package. Without a scope it counts for the spool alone.
     pub(crate) fn reserve(self: &Arc<Self>, scope: Option<Scope>, bytes: u64) -> Result<Room, Shortage> {
         self.promise(scope, Count { files: 1, bytes }, bytes)?;
-        Ok(Room { quota: Arc::clone(self), scope, bytes })
+        Ok(Room { quota: Arc::clone(self), scope, bytes, on_disk: 0 })
     }
 
     /// What a package of `bytes` would lack.
@@ -156,9 +128,9 @@ impl Quota {
     fn promise(&self, scope: Option<Scope>, more: Count, total: u64) -> Result<(), Shortage> {
         let mut taken = lock(&self.taken);
         self.shortage(&mut taken, scope, more, total)?;
-        taken.available -= more.bytes;
-        taken.promised += more.bytes;
-        taken.add(scope, more);
+        taken.space.take(more.files, more.bytes);
+        taken.counts.add(scope, more);
+        taken.pending.add(scope, more);
         Ok(())
     }
 
@@ -170,10 +142,14 @@ impl Quota {
         more: Count,
         total: u64,
     ) -> Result<(), Shortage> {
-        self.look_at_free_space(taken);
-        let Limits { max_files, max_bytes, reserve_bytes } = self.limits;
+        let moment = Instant::now();
+        self.look_at_free_space(taken, moment);
+        let Limits { max_files, max_bytes, .. } = self.limits;
+        let lack = taken.space.lack(more.files, more.bytes);
+        // Where it would be refused for that in the end, nothing goes for another limit either.
+        let drops_help = lack.is_none_or(|lack| taken.space.drops_help(lack, more.bytes, moment));
         // A part of the room is a part of what there is: the file system may be smaller than the limit.
-        let now = max_bytes.min(taken.all.bytes.saturating_add(taken.available));
+        let now = max_bytes.min(taken.counts.all.bytes.saturating_add(taken.space.bytes()));
         let in_the_way = |level, used: Count, own: Own| {
             let over = |most: Option<u64>, used: u64, more: u64| {
                 most.map_or(0, |most| used.saturating_add(more).saturating_sub(most))
@@ -190,7 +166,7 @@ impl Quota {
             // Somebody else fills the disk: that is no reason to drop what was there before.
             let shrunk =
                 own.bytes < own.firm_bytes && missing.bytes > more.bytes.saturating_mul(SHRINKAGE_MAX);
-            let scope = scope.filter(|_| never.is_none() && !shrunk);
+            let scope = scope.filter(|_| never.is_none() && !shrunk && drops_help);
             let to_drop = scope.and_then(|scope| self.droppable(taken, scope, level, missing));
             Err(Shortage { level, bound, never: never.is_some(), to_drop })
         };
@@ -206,19 +182,25 @@ impl Quota {
                 bytes: class.agent_max_bytes.of(of_class.bytes.unwrap_or(now)),
                 firm_bytes: class.agent_max_bytes.of(of_class.firm_bytes.unwrap_or(max_bytes)),
             };
-            let used = taken.agents.get(&scope.agent).copied().unwrap_or_default();
-            in_the_way(Level::Agent, used, of_agent)?;
-            in_the_way(Level::Class, taken.classes[scope.class.position()], of_class)?;
+            in_the_way(Level::Agent, taken.counts.agent(scope), of_agent)?;
+            in_the_way(Level::Class, taken.counts.class(scope), of_class)?;
         }
         let of_spool = Own { files: Some(max_files), bytes: Some(max_bytes), firm_bytes: Some(max_bytes) };
-        in_the_way(Level::Spool, taken.all, of_spool)?;
-        if more.bytes > taken.available {
-            let missing = Count { files: 0, bytes: more.bytes - taken.available };
-            let to_drop = scope.and_then(|scope| self.droppable(taken, scope, Level::FreeSpace, missing));
-            let bound = Bound::Bytes(reserve_bytes);
-            return Err(Shortage { level: Level::FreeSpace, bound, never: false, to_drop });
-        }
-        Ok(())
+        in_the_way(Level::Spool, taken.counts.all, of_spool)?;
+        let Some(lack) = lack else { return Ok(()) };
+        let (bound, missing) = match lack {
+            Lack::Bytes(bytes) => (Bound::Bytes(self.limits.reserve_bytes), Count { files: 0, bytes }),
+            Lack::Files(files) => (Bound::Files(INODES_RESERVE), Count { files, bytes: 0 }),
+        };
+        let to_drop = scope
+            .filter(|_| drops_help)
+            .and_then(|scope| self.droppable(taken, scope, Level::FreeSpace, missing))
+            // A deficit goes step by step: a drop may give back more than the bytes of its packages.
+            .map(|missing| Count {
+                bytes: missing.bytes.min(more.bytes.saturating_mul(SHRINKAGE_MAX)),
+                ..missing
+            });
+        Err(Shortage { level: Level::FreeSpace, bound, never: false, to_drop })
     }
 
     /// What is missing, if packages of that scope may make room for it.
@@ -226,35 +208,57 @@ impl Quota {
         if self.overflow.class(scope.class).policy == Policy::Refuse {
             return None;
         }
+        // What is being written cannot go.
         let there = match level {
-            Level::Agent => taken.agents.get(&scope.agent).copied().unwrap_or_default(),
-            Level::Class | Level::Spool | Level::FreeSpace => taken.classes[scope.class.position()],
+            Level::Agent => taken.counts.agent(scope).without(taken.pending.agent(scope)),
+            Level::Class | Level::Spool | Level::FreeSpace => {
+                taken.counts.class(scope).without(taken.pending.class(scope))
+            }
         };
-        (missing.files <= there.files && missing.bytes <= there.bytes).then_some(missing)
+        there.covers(missing).then_some(missing)
     }
 
-    fn look_at_free_space(&self, taken: &mut Taken) {
-        let now = Instant::now();
-        if taken.read.is_some_and(|read| now - read < FREE_SPACE_INTERVAL) {
+    fn look_at_free_space(&self, taken: &mut Taken, now: Instant) {
+        if !taken.space.is_due(now) {
             return;
         }
         let free = (self.free)().unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot read the free space, taking it for none");
-            0
+            Free::default()
         });
-        // What was promised may be written in part already: counting it whole errs on the safe side.
-        taken.available = free.saturating_sub(self.limits.reserve_bytes).saturating_sub(taken.promised);
-        taken.read = Some(now);
+        let Count { files, bytes } = taken.pending.all;
+        // Every promised file is counted, though some exist already: that errs on the safe side.
+        let promised = (bytes.saturating_sub(taken.on_disk), files);
+        taken.space.look(now, free, self.limits.reserve_bytes, promised);
+    }
+
+    /// What is free at this moment.
+    pub(crate) fn free_now(&self) -> Free {
+        let mut taken = lock(&self.taken);
+        taken.space.look_again();
+        self.look_at_free_space(&mut taken, Instant::now());
+        taken.space.seen()
+    }
+
+    /// Packages were dropped for a shortage, before which so much was free: whether that has made room.
+    pub(crate) fn dropped(&self, shortage: Shortage, before: Free) -> bool {
+        let lack = match shortage {
+            Shortage { level: Level::FreeSpace, bound: Bound::Bytes(_), .. } => Lack::Bytes(0),
+            Shortage { level: Level::FreeSpace, bound: Bound::Files(_), .. } => Lack::Files(0),
+            _ => return true,
+        };
+        self.free_now();
+        lock(&self.taken).space.dropped(lack, before, Instant::now())
     }
 
     /// A stored package of `bytes` is gone. The free space shows at the next look.
     pub(crate) fn release(&self, scope: Scope, bytes: u64) {
-        lock(&self.taken).subtract(Some(scope), Count { files: 1, bytes });
+        lock(&self.taken).counts.subtract(Some(scope), Count { files: 1, bytes });
     }
 
     /// The next promise looks at the free space: some was made.
     pub(crate) fn look_again(&self) {
-        lock(&self.taken).read = None;
+        lock(&self.taken).space.look_again();
     }
 
     /// A shortage in words; `bytes` is the size of the package.
@@ -269,7 +273,8 @@ impl Quota {
             (Level::Class, _) => Full::Class { class: class(), limit },
             (Level::Spool, Bound::Files(max)) => Full::Files { max },
             (Level::Spool, Bound::Bytes(max)) => Full::Bytes { max },
-            (Level::FreeSpace, _) => Full::FreeSpace { reserve: self.limits.reserve_bytes },
+            (Level::FreeSpace, Bound::Bytes(reserve)) => Full::FreeSpace { reserve },
+            (Level::FreeSpace, Bound::Files(reserve)) => Full::Inodes { reserve },
         };
         if shortage.never { Full::TooLarge { bytes, limit: Box::new(full) } } else { full }
     }
@@ -277,31 +282,7 @@ impl Quota {
     /// What a class and an agent hold.
     pub(crate) fn held(&self, scope: Scope) -> (Count, Count) {
         let taken = lock(&self.taken);
-        let agent = taken.agents.get(&scope.agent).copied().unwrap_or_default();
-        (taken.classes[scope.class.position()], agent)
-    }
-}
-
-impl Taken {
-    fn add(&mut self, scope: Option<Scope>, more: Count) {
-        self.all.add(more);
-        if let Some(scope) = scope {
-            self.classes[scope.class.position()].add(more);
-            self.agents.entry(scope.agent).or_default().add(more);
-        }
-    }
-
-    fn subtract(&mut self, scope: Option<Scope>, less: Count) {
-        self.all.subtract(less);
-        if let Some(scope) = scope {
-            self.classes[scope.class.position()].subtract(less);
-            if let Some(agent) = self.agents.get_mut(&scope.agent) {
-                agent.subtract(less);
-                if agent.files == 0 {
-                    self.agents.remove(&scope.agent);
-                }
-            }
-        }
+        (taken.counts.class(scope), taken.counts.agent(scope))
     }
 }
 
@@ -310,6 +291,8 @@ pub(crate) struct Room {
     quota: Arc<Quota>,
     scope: Option<Scope>,
     bytes: u64,
+    /// Of these, written to the disk.
+    on_disk: u64,
 }
 
 impl Room {
@@ -326,25 +309,34 @@ impl Room {
         Ok(())
     }
 
+    /// So many more bytes are on the disk: a look at the free space sees them.
+    pub(crate) fn wrote(&mut self, bytes: u64) {
+        self.on_disk += bytes;
+        lock(&self.quota.taken).on_disk += bytes;
+    }
+
     /// The package is stored with `bytes`, which count until [`Quota::release`].
     pub(crate) fn settle(mut self, bytes: u64) {
         let quota = Arc::clone(&self.quota);
         let mut taken = lock(&quota.taken);
         let promised = std::mem::take(&mut self.bytes);
-        taken.promised = taken.promised.saturating_sub(promised);
-        taken.available = taken.available.saturating_add(promised.saturating_sub(bytes));
-        // The drop that follows gives back an empty room and one file.
-        taken.add(self.scope, Count { files: 1, bytes });
-        taken.subtract(self.scope, Count { files: 0, bytes: promised });
+        taken.space.give_back(0, promised.saturating_sub(bytes));
+        // The drop that follows gives back an empty room and one file, which is not free for that.
+        taken.space.take(1, 0);
+        taken.pending.subtract(self.scope, Count { files: 0, bytes: promised });
+        taken.counts.add(self.scope, Count { files: 1, bytes });
+        taken.counts.subtract(self.scope, Count { files: 0, bytes: promised });
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
         let mut taken = lock(&self.quota.taken);
-        taken.promised = taken.promised.saturating_sub(self.bytes);
-        taken.available = taken.available.saturating_add(self.bytes);
-        taken.subtract(self.scope, Count { files: 1, bytes: self.bytes });
+        let less = Count { files: 1, bytes: self.bytes };
+        taken.on_disk = taken.on_disk.saturating_sub(self.on_disk);
+        taken.space.give_back(less.files, less.bytes);
+        taken.pending.subtract(self.scope, less);
+        taken.counts.subtract(self.scope, less);
     }
 }
 

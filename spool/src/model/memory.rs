@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::clock::Millis;
-use crate::fs::{Directory, Found, Fs, Written};
+use crate::fs::{Directory, Found, Free, Fs, Written};
 use crate::parallel::lock;
 
 /// A choice among `0..n`, where a crash decides what it keeps; 0 is as little as possible.
@@ -30,6 +30,16 @@ struct Disk {
     interruption: Option<Interruption>,
     /// A call has failed: what is done about it may be done under locks that an interruption needs.
     failed: bool,
+    /// Without it there is no end of room.
+    space: Option<Space>,
+}
+
+#[derive(Clone, Copy)]
+struct Space {
+    bytes: u64,
+    inodes: Option<u64>,
+    /// Files and bytes that were used at one time and stay so, whatever is removed.
+    held_back: Option<(u64, u64)>,
 }
 
 /// Something that another thread does just before the change after that many others.
@@ -230,6 +240,24 @@ impl Memory {
         left.into_iter().for_each(|(_, then)| then());
     }
 
+    /// So much is free, beside what the files that there are now use; inodes where they are counted.
+    pub(crate) fn set_free(&self, bytes: u64, inodes: Option<u64>) {
+        let mut disk = lock(&self.0);
+        let used = disk.used();
+        disk.space = Some(Space {
+            bytes: used.1 + bytes,
+            inodes: inodes.map(|inodes| used.0 + inodes),
+            held_back: None,
+        });
+    }
+
+    /// What is removed from now on is not free until this is over.
+    pub(crate) fn hold_space_back(&self, hold: bool) {
+        let mut disk = lock(&self.0);
+        let used = disk.used();
+        disk.space.as_mut().expect("there is an end of room").held_back = hold.then_some(used);
+    }
+
     pub(crate) fn light(&self, fuse: Fuse) {
         lock(&self.0).fuse = Some(fuse);
     }
@@ -287,6 +315,16 @@ impl Memory {
 }
 
 impl Disk {
+    /// Files that have a name, and their bytes.
+    fn used(&self) -> (u64, u64) {
+        let nodes = self.directories.values().flat_map(|names| names.history.values());
+        let inodes = nodes.filter_map(|history| match history.last() {
+            Some(Some(Node::File(inode))) => Some(*inode),
+            _ => None,
+        });
+        inodes.fold((0, 0), |(files, bytes), inode| (files + 1, bytes + self.files[inode].bytes.len() as u64))
+    }
+
     /// Whether the names of a directory and of those above it are there.
     fn reachable(&self, path: &Path) -> bool {
         let (above, name) = match path.parent().zip(path.file_name()) {
@@ -429,8 +467,17 @@ impl Fs for Memory {
         Ok(Box::new(DirectoryHandle { memory: self.clone(), path: path.to_owned() }))
     }
 
-    fn free(&self, _: &Path) -> io::Result<u64> {
-        Ok(u64::MAX)
+    fn free(&self, _: &Path) -> io::Result<Free> {
+        let disk = lock(&self.0);
+        let Some(space) = disk.space else { return Ok(Free { bytes: u64::MAX, inodes: None }) };
+        let (files, bytes) = disk.used();
+        let held_back = |used: u64, then: Option<u64>| then.map_or(used, |then| used.max(then));
+        let files = held_back(files, space.held_back.map(|(files, _)| files));
+        let bytes = held_back(bytes, space.held_back.map(|(_, bytes)| bytes));
+        Ok(Free {
+            bytes: space.bytes.saturating_sub(bytes),
+            inodes: space.inodes.map(|inodes| inodes.saturating_sub(files)),
+        })
     }
 }
 

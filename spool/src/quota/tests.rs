@@ -26,7 +26,11 @@ fn quota(policy: Policy) -> Arc<Quota> {
         ..agents
     };
     let overflow = Overflow::new(agents, vec![inventory], |name| name.starts_with(b"inv").then_some(0));
-    Quota::new(LIMITS, overflow, || Ok(u64::MAX))
+    Quota::new(LIMITS, overflow, || Ok(space(u64::MAX)))
+}
+
+fn space(bytes: u64) -> Free {
+    Free { bytes, inodes: None }
 }
 
 fn within(count: Count, most: Count) -> bool {
@@ -40,7 +44,7 @@ fn check_limits(quota: &Quota) {
         assert!(within(agent, AGENT), "{agent:?}");
         assert!(!name.starts_with(b"inv") || within(class, CLASS), "{class:?}");
     }
-    let all = lock(&quota.taken).all;
+    let all = lock(&quota.taken).counts.all;
     assert!(within(all, Count { files: LIMITS.max_files, bytes: LIMITS.max_bytes }), "{all:?}");
 }
 
@@ -114,15 +118,15 @@ proptest! {
                 prop_assert_eq!(quota.held(quota.scope(name)), expected);
             }
             let taken = lock(&quota.taken);
-            prop_assert_eq!(taken.all, sum(&|_| true));
-            prop_assert_eq!(taken.promised, promised.iter().map(|(_, room)| room.bytes).sum::<u64>());
+            prop_assert_eq!(taken.counts.all, sum(&|_| true));
+            prop_assert_eq!(taken.pending.all.bytes, promised.iter().map(|(_, room)| room.bytes).sum::<u64>());
         }
         promised.clear();
         for (name, bytes) in stored {
             quota.release(quota.scope(NAMES[name]), bytes);
         }
         let taken = lock(&quota.taken);
-        prop_assert!(taken.agents.is_empty() && taken.all == Count::default() && taken.promised == 0);
+        prop_assert!(taken.counts.agents.is_empty() && taken.pending.agents.is_empty() && taken.counts.all == Count::default() && taken.pending.all == Count::default());
     }
 }
 
@@ -153,8 +157,8 @@ fn uploads_side_by_side_never_overrun_a_limit() {
             });
         }
     });
-    assert!(lock(&quota.taken).agents.is_empty());
-    assert_eq!(lock(&quota.taken).all, Count::default());
+    assert!(lock(&quota.taken).counts.agents.is_empty());
+    assert_eq!(lock(&quota.taken).counts.all, Count::default());
 }
 
 /// A quarter of what there is, and that shrinks when somebody else fills the disk: it is no reason to drop packages.
@@ -162,18 +166,18 @@ fn uploads_side_by_side_never_overrun_a_limit() {
 fn a_part_follows_the_free_space() {
     let part = Allowance::Share { percent: 25, at_least: 0 };
     let class = Class { policy: Policy::DropOldest, agent_max_bytes: part, ..Class::new(DATA_CLASS) };
-    let space = Arc::new(AtomicU64::new(400));
-    let free = Arc::clone(&space);
+    let left = Arc::new(AtomicU64::new(400));
+    let free = Arc::clone(&left);
     let overflow = Overflow::new(class, vec![], |_| None);
-    let quota = Quota::new(LIMITS, overflow, move || Ok(free.load(Ordering::Relaxed)));
+    let quota = Quota::new(LIMITS, overflow, move || Ok(space(free.load(Ordering::Relaxed))));
     let scope = quota.scope(NAMES[0]);
     quota.reserve(Some(scope), 80).map(|room| room.settle(80)).expect("80 of 100");
-    space.store(320, Ordering::Relaxed);
+    left.store(320, Ordering::Relaxed);
     quota.look_again();
     let shortage = quota.check(Some(scope), 21).expect_err("over a quarter of 80 + 320");
     assert_eq!((shortage.level, shortage.bound), (Level::Agent, Bound::Bytes(100)));
     assert_eq!(shortage.to_drop, Some(Count { files: 0, bytes: 1 }));
-    space.store(100, Ordering::Relaxed);
+    left.store(100, Ordering::Relaxed);
     quota.look_again();
     let shortage = quota.check(Some(scope), 4).expect_err("over a quarter of 80 + 100");
     assert_eq!((shortage.bound, shortage.to_drop), (Bound::Bytes(45), None));
