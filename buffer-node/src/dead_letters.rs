@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 use tidegate_proto::Escaped;
-use tidegate_spool::{Condition, DeadLetter, DeadLetters, DiskError, Loss, Spool};
+use tidegate_spool::{Condition, DeadLetter, DeadLetters, DiskError, Loss, Spool, Stage};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -34,40 +34,50 @@ pub(crate) fn run(config: &Config, command: &DeadLetterCommand) -> Result<(), Fa
         }
         DeadLetterCommand::Requeue(selection) => {
             let can_go = |letter: &DeadLetter| letter.sent_name.is_some();
-            send(selected(&letters, selection)?, can_go, "back", |letter| dead_letters.requeue(letter))?;
+            let stages = [Stage::SetAside, Stage::Requeued].as_slice();
+            let letters = Going::of(selected(&letters, selection, stages)?, can_go);
+            dead_letters.requeue(letters.going.iter().copied()).map_err(|error| failure(&error))?;
+            letters.say("back")?;
         }
         DeadLetterCommand::Purge(selection) => {
             let can_go = |letter: &DeadLetter| !matches!(letter.condition, Condition::NotAFile);
-            send(selected(&letters, selection)?, can_go, "out", |letter| dead_letters.purge(letter))?;
+            let stages = [Stage::SetAside, Stage::Requeued, Stage::Purged].as_slice();
+            let letters = Going::of(selected(&letters, selection, stages)?, can_go);
+            dead_letters.purge(letters.going.iter().copied()).map_err(|error| failure(&error))?;
+            letters.say("out")?;
         }
     }
     Ok(())
 }
 
-/// Sends those that can go on their way. It is a failure when one has to stay.
-fn send(
-    letters: Vec<&DeadLetter>,
-    can_go: impl Fn(&DeadLetter) -> bool,
-    way: &str,
-    send: impl Fn(&DeadLetter) -> Result<(), DiskError>,
-) -> Result<(), Failure> {
-    let (going, staying): (Vec<_>, Vec<_>) = letters.into_iter().partition(|letter| can_go(letter));
-    for letter in &going {
-        send(letter).map_err(|error| failure(&error))?;
+/// Those that can be sent on their way, and those that cannot.
+struct Going<'a> {
+    going: Vec<&'a DeadLetter>,
+    staying: Vec<&'a DeadLetter>,
+}
+
+impl<'a> Going<'a> {
+    fn of(letters: Vec<&'a DeadLetter>, can_go: impl Fn(&DeadLetter) -> bool) -> Self {
+        let (going, staying) = letters.into_iter().partition(|letter| can_go(letter));
+        Self { going, staying }
     }
-    if !going.is_empty() || staying.is_empty() {
-        let count = going.len();
-        say(&format!(
-            "{count} on the way {way}; a running node sees to it within seconds, else its next start\n"
-        ));
-    }
-    match staying.as_slice() {
-        [] => Ok(()),
-        [first, ..] => Err(Failure::Other(format!(
-            "{} cannot go: they can be no packages; rescue what is in them by hand, first {}",
-            staying.len(),
-            Escaped(first.path.as_os_str().as_encoded_bytes())
-        ))),
+
+    /// It is a failure when one has to stay.
+    fn say(&self, way: &str) -> Result<(), Failure> {
+        if !self.going.is_empty() || self.staying.is_empty() {
+            let count = self.going.len();
+            say(&format!(
+                "{count} on the way {way}; a running node sees to it within seconds, else its next start\n"
+            ));
+        }
+        match self.staying.as_slice() {
+            [] => Ok(()),
+            [first, ..] => Err(Failure::Other(format!(
+                "{} cannot go: they can be no packages; rescue what is in them by hand, first {}",
+                self.staying.len(),
+                Escaped(first.path.as_os_str().as_encoded_bytes())
+            ))),
+        }
     }
 }
 
@@ -118,10 +128,22 @@ fn find<'a>(letters: &'a [DeadLetter], wanted: &str) -> Result<&'a DeadLetter, F
     })
 }
 
-fn selected<'a>(letters: &'a [DeadLetter], selection: &Selection) -> Result<Vec<&'a DeadLetter>, Failure> {
+fn selected<'a>(
+    letters: &'a [DeadLetter],
+    selection: &Selection,
+    stages: &[Stage],
+) -> Result<Vec<&'a DeadLetter>, Failure> {
     match &selection.name {
         Some(name) => Ok(vec![find(letters, name)?]),
-        None => Ok(letters.iter().collect()),
+        None => Ok(letters.iter().filter(|letter| stages.contains(&letter.stage)).collect()),
+    }
+}
+
+fn state(letter: &DeadLetter) -> &'static str {
+    match letter.stage {
+        Stage::SetAside => "set_aside",
+        Stage::Requeued => "requeued",
+        Stage::Purged => "purged",
     }
 }
 
@@ -131,9 +153,16 @@ fn name(letter: &DeadLetter) -> String {
 
 fn list(letters: &[DeadLetter]) -> String {
     let row = |letter: &DeadLetter| {
-        [name(letter), letter.size.to_string(), utc(letter.modified), utc(letter.changed), why(letter)]
+        [
+            name(letter),
+            state(letter).into(),
+            letter.size.to_string(),
+            utc(letter.modified),
+            utc(letter.changed),
+            why(letter),
+        ]
     };
-    table(["NAME", "BYTES", "ARRIVED", "SET ASIDE", "WHY"], letters.iter().map(row))
+    table(["NAME", "STATE", "BYTES", "ARRIVED", "MOVED", "WHY"], letters.iter().map(row))
 }
 
 fn why(letter: &DeadLetter) -> String {
@@ -165,9 +194,10 @@ fn show(letter: &DeadLetter) -> String {
     let (expected, found) = digests(letter);
     line("name", &name(letter));
     line("file", &Escaped(letter.path.as_os_str().as_encoded_bytes()));
+    line("state", &state(letter));
     line("bytes", &letter.size);
     line("arrived", &utc(letter.modified));
-    line("set aside", &utc(letter.changed));
+    line("moved", &utc(letter.changed));
     line("why", &why(letter));
     line("digest expected", &hex(expected));
     line("digest found", &hex(found));
@@ -191,9 +221,10 @@ fn document(letter: &DeadLetter) -> Value {
     json!({
         "name": name(letter),
         "file": Escaped(letter.path.as_os_str().as_encoded_bytes()).to_string(),
+        "state": state(letter),
         "bytes": letter.size,
         "arrived_ms": millis(letter.modified),
-        "set_aside_ms": millis(letter.changed),
+        "moved_ms": millis(letter.changed),
         "condition": condition,
         "why": why(letter),
         "digest_expected": hex(expected),

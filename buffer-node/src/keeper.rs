@@ -2,10 +2,11 @@
 //! that an operator sent on their way, and ends the node when the spool has stored its last package without anybody
 //! noticing.
 //!
-//! A thread, because all of it waits for the disk; of its own, because senders wait for the committer.
+//! A thread, because all of it waits for the disk; of its own, because senders wait for the committer. There may be many
+//! dead letters: between two batches of them losses are recorded, and a stop is heeded.
 
 use std::io;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::fatal::Fatal;
 
 /// The time between two rounds. A crash forgets the refusals of that time at most.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// Rounds between two looks at dead letters when some of them had to wait: each is looked at again.
+const ROUNDS_OF_WAITING: u32 = 5;
 
 /// Rounds between two log lines about the same failure.
 const ROUNDS_BETWEEN_LINES: u32 = 60;
@@ -30,12 +34,13 @@ impl Keeper {
     pub(crate) fn start(spool: Spool, fatal: Fatal) -> io::Result<Self> {
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
-            let mut round = Round { spool, fatal, failed: 0 };
+            let mut round = Round { spool, fatal, stopped, quiet: 0, waited: 0 };
             loop {
                 round.run();
-                match stopped.recv_timeout(EVERY) {
+                match round.stopped.recv_timeout(EVERY) {
                     Err(RecvTimeoutError::Timeout) => {}
-                    Ok(()) | Err(RecvTimeoutError::Disconnected) => break round.run(),
+                    // What is left of the dead letters is for the next start.
+                    Ok(()) | Err(RecvTimeoutError::Disconnected) => break round.flush(),
                 }
             }
         })?;
@@ -54,8 +59,11 @@ impl Drop for Keeper {
 struct Round {
     spool: Spool,
     fatal: Fatal,
-    /// Rounds in a row in which something failed.
-    failed: u32,
+    stopped: Receiver<()>,
+    /// Rounds until what fails is said again.
+    quiet: u32,
+    /// Rounds in which dead letters are not looked at again.
+    waited: u32,
 }
 
 /// Without this thread nothing would record losses any more.
@@ -69,32 +77,67 @@ impl Drop for Round {
 
 impl Round {
     fn run(&mut self) {
-        let flushed = self.spool.flush_losses().map_err(CommitError::from);
-        let taken_up = self.spool.take_up_dead_letters();
-        if let Some(reason) = self.spool.poisoned() {
-            return self.fatal.declare(format_args!("the spool stores nothing more: {reason}"));
+        self.quiet = self.quiet.saturating_sub(1);
+        let flushed = self.spool.flush_losses();
+        let taken_up = self.take_up();
+        if self.is_over() {
+            return;
         }
-        let outcome = flushed.and(taken_up);
-        if let Ok(TakenUp { requeued, repeats, purged, returned, .. }) = outcome
-            && requeued + repeats + purged + returned > 0
-        {
-            info!(requeued, repeats, purged, returned, "took up dead letters");
-        }
-        match outcome {
-            Ok(TakenUp { waiting: 0, .. }) => self.failed = 0,
-            outcome => {
-                if self.failed.is_multiple_of(ROUNDS_BETWEEN_LINES) {
-                    match outcome {
-                        Err(error) => {
-                            warn!(%error, "loss records or dead letters have to wait: see to the disk")
-                        }
-                        Ok(TakenUp { waiting, .. }) => {
-                            warn!(waiting, "dead letters wait for room in the spool")
-                        }
-                    }
-                }
-                self.failed = self.failed.wrapping_add(1);
+        match flushed.map_err(CommitError::from).and(taken_up) {
+            Err(error) => {
+                self.failing(|| warn!(%error, "loss records or dead letters have to wait: see to the disk"));
             }
+            Ok(Some(TakenUp { waiting, first_waiting: Some(first), .. })) => {
+                self.waited = ROUNDS_OF_WAITING;
+                self.failing(|| warn!(waiting, first, "dead letters have to wait"));
+            }
+            Ok(Some(_)) => self.quiet = 0,
+            Ok(None) => {}
+        }
+    }
+
+    /// The last of them.
+    fn flush(&self) {
+        if let Err(error) = self.spool.flush_losses() {
+            warn!(%error, "refusals of the last second are not recorded");
+        }
+        self.is_over();
+    }
+
+    fn is_over(&self) -> bool {
+        let reason = self.spool.poisoned();
+        if let Some(reason) = &reason {
+            self.fatal.declare(format_args!("the spool stores nothing more: {reason}"));
+        }
+        reason.is_some()
+    }
+
+    /// `None` when it is not yet time to look again.
+    fn take_up(&mut self) -> Result<Option<TakenUp>, CommitError> {
+        if self.waited > 0 {
+            self.waited -= 1;
+            return Ok(None);
+        }
+        let (spool, stopped) = (&self.spool, &self.stopped);
+        let mut flushed = Ok(());
+        let go_on = || {
+            flushed = spool.flush_losses();
+            matches!(stopped.try_recv(), Err(TryRecvError::Empty))
+        };
+        let taken_up = spool.take_up_dead_letters(go_on)?;
+        let TakenUp { requeued, repeats, purged, returned, waiting, .. } = taken_up;
+        if requeued + repeats + purged + returned > 0 {
+            info!(requeued, repeats, purged, returned, waiting, "took up dead letters");
+        }
+        flushed?;
+        Ok(Some(taken_up))
+    }
+
+    /// Says so now and then.
+    fn failing(&mut self, say: impl FnOnce()) {
+        if self.quiet == 0 {
+            say();
+            self.quiet = ROUNDS_BETWEEN_LINES;
         }
     }
 }

@@ -172,20 +172,49 @@ fn dead_letters_are_found_beside_no_node_and_taken_up_by_the_next() {
 /// The process died when the package was durable and the dead letter still there.
 #[test]
 fn a_dead_letter_that_is_taken_up_twice_is_one_package() {
-    let node = node_with(&["a.1700000000.data"]);
-    let file = file_of(&node.root, "a.1700000000.data");
+    for name in ["a.1700000000.data", "host.0.data", "notes"] {
+        let node = node_with(&[name]);
+        let file = file_of(&node.root, name);
+        flip(&file);
+        node.connect().get(&format!("RECV <{name}>")).expect_err("is damaged");
+        let file_name = file.file_name().expect("a name");
+        let dead = node.root.path("spool/corrupt").join(file_name);
+        let bytes = fs::read(&dead).expect("reads");
+        ask(&node.root, &["dead-letter", "requeue", "--all"]);
+        node.logs("requeued=1");
+        let root = node.kill();
+        fs::write(root.path("spool/requeue").join(file_name), &bytes).expect("writes");
+        let node = root.start();
+        let line = node.logs("took up dead letters");
+        assert!(line.contains("requeued=0") && line.contains("repeats=1"), "{name}: {line}");
+        let mut puller = node.connect();
+        assert_eq!(puller.get(&format!("MV <{name}>")), Ok(bytes), "{name}");
+        assert_eq!(puller.get("LS <.>"), Ok(Vec::new()), "{name}");
+    }
+}
+
+#[test]
+fn what_waits_for_room_is_seen_said_once_and_can_be_purged() {
+    let node = Node::start("insecure = true\n[spool]\nmax_files = 1\nagent_max_files = 1\n");
+    assert_eq!(node.connect().send("a.5.data", b"a.5.data"), "SEND OK");
+    let file = file_of(&node.root, "a.5.data");
     flip(&file);
-    node.connect().get("RECV <a.1700000000.data>").expect_err("is damaged");
-    let dead = node.root.path("spool/corrupt").join(file.file_name().expect("a name"));
-    let bytes = fs::read(&dead).expect("reads");
-    ask(&node.root, &["dead-letter", "requeue", "--all"]);
-    node.logs("requeued=1");
-    let root = node.kill();
-    fs::write(root.path("spool/requeue").join(file.file_name().expect("a name")), &bytes).expect("writes");
-    let node = root.start();
+    node.connect().get("RECV <a.5.data>").expect_err("is damaged");
+    assert_eq!(node.connect().send("b.5.data", b"b.5.data"), "SEND OK");
+    let dead = file.file_name().expect("a name").to_str().expect("printable");
+    ask(&node.root, &["dead-letter", "requeue", dead]);
+    let line = node.logs("dead letters have to wait");
+    assert!(
+        line.contains("waiting=1") && line.contains(dead) && line.contains("limit of 1 packages"),
+        "{line}"
+    );
+    let listed = ask(&node.root, &["dead-letter", "list"]);
+    assert!(listed.contains(&format!("{dead}  requeued ")), "{listed}");
+    let shown = ask(&node.root, &["dead-letter", "show", dead]);
+    assert!(shown.contains("spool/requeue/"), "{shown}");
+    ask(&node.root, &["dead-letter", "purge", dead]);
     let line = node.logs("took up dead letters");
-    assert!(line.contains("requeued=0") && line.contains("repeats=1"), "{line}");
-    let mut puller = node.connect();
-    assert_eq!(puller.get("MV <a.1700000000.data>"), Ok(bytes));
-    assert_eq!(puller.get("LS <.>"), Ok(Vec::new()));
+    assert!(line.contains("purged=1"), "{line}");
+    assert_eq!(ask(&node.root, &["dead-letter", "list"]).lines().count(), 1, "the header");
+    assert_eq!(node.connect().get("LS <.>"), Ok(b"b.5.data".to_vec()));
 }

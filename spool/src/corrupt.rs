@@ -21,6 +21,7 @@ use crate::losses::{Loss, LossReason};
 use crate::names;
 use crate::parallel::lock;
 use crate::store::{Spool, Store};
+use crate::take_up::Settled;
 use crate::verify::Damage;
 
 /// `corrupt/`, and what is on its way there.
@@ -29,11 +30,13 @@ pub(crate) struct Corrupt {
     pub(crate) directory: Box<dyn Directory>,
     /// Recorded as lost, and still in its place: each counts once in a run.
     recorded: Mutex<HashSet<Id>>,
+    /// Dead letters that are dealt with and could not be removed.
+    pub(crate) settled: Mutex<HashSet<Settled>>,
 }
 
 impl Corrupt {
     pub(crate) fn new(directory: Box<dyn Directory>) -> Self {
-        Self { directory, recorded: Mutex::default() }
+        Self { directory, recorded: Mutex::default(), settled: Mutex::default() }
     }
 }
 

@@ -66,12 +66,39 @@ impl Layout {
 
     /// A place for something that is no package; `number` tells things of one name apart.
     pub(crate) fn rejected(&self, name: &OsStr, number: u64) -> PathBuf {
-        match number {
-            0 => self.corrupt.join(name),
-            // The old name may already be as long as names can be.
-            _ => self.corrupt.join(format!("renamed-{number}")),
+        let name = original(name.as_bytes());
+        if number == 0 {
+            return self.corrupt.join(OsStr::from_bytes(name));
         }
+        let renamed = [format!("{RENAMED}{number}-").as_bytes(), name].concat();
+        let place = match renamed.len() {
+            ..=FILE_NAME_MAX => renamed,
+            // What lacks its end is not to be taken for what it was.
+            _ => [format!("cut-{number}-").as_bytes(), name].concat()[..FILE_NAME_MAX].to_vec(),
+        };
+        self.corrupt.join(OsString::from_vec(place))
     }
+}
+
+/// How the name of a dead letter begins that could not keep its own; a number and `-` follow, and then its own.
+const RENAMED: &str = "renamed-";
+
+/// The longest name of a file.
+const FILE_NAME_MAX: usize = 255;
+
+/// A dead letter's name before it was renamed.
+fn original(name: &[u8]) -> &[u8] {
+    let digits = |rest: &[u8]| rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let rest = name.strip_prefix(RENAMED.as_bytes()).and_then(|rest| rest.get(digits(rest)..));
+    match rest.and_then(|rest| rest.strip_prefix(b"-")) {
+        Some(own) if parse_package(OsStr::from_bytes(own)).is_some() => own,
+        _ => name,
+    }
+}
+
+/// Number, digest and listed name of the package that a dead letter was.
+pub(crate) fn parse_dead_letter(file_name: &OsStr) -> Option<(Id, u64, &[u8])> {
+    parse_package(OsStr::from_bytes(original(file_name.as_bytes())))
 }
 
 /// A segment in the directory of its sort.
@@ -135,6 +162,27 @@ mod tests {
     fn the_longest_listed_name_fits_a_file_name() {
         let path = Layout::new(Path::new("/s")).package(Id { run: 0, counter: 0 }, 0, &[b'a'; 210]);
         assert_eq!(path.file_name().unwrap().len(), 255);
+    }
+
+    #[test]
+    fn what_is_renamed_keeps_what_it_was() {
+        let layout = Layout::new(Path::new("/s"));
+        let package = layout.package(Id { run: 7, counter: 1 }, 0xfeed, b"web.17.data");
+        let own = package.file_name().unwrap();
+        assert_eq!(layout.rejected(own, 0), layout.corrupt.join(own));
+        let second = layout.rejected(own, 1);
+        let name = second.file_name().unwrap();
+        assert_eq!(name.len(), own.len() + "renamed-1-".len());
+        assert_eq!(parse_dead_letter(name), parse_package(own));
+        assert_eq!(layout.rejected(name, 1), second, "renamed once only");
+
+        let longest = layout.package(Id { run: 7, counter: 1 }, 0xfeed, &[b'a'; 210]);
+        let places: Vec<_> =
+            [1, 2].map(|number| layout.rejected(longest.file_name().unwrap(), number)).into();
+        assert!(places.iter().all(|place| place.file_name().unwrap().len() <= FILE_NAME_MAX));
+        assert!(places[0] != places[1] && parse_dead_letter(places[0].file_name().unwrap()).is_none());
+        assert_eq!(layout.rejected(OsStr::new("notes"), 3), layout.corrupt.join("renamed-3-notes"));
+        assert_eq!(parse_dead_letter(OsStr::new("renamed-3-notes")), None);
     }
 
     #[test]

@@ -49,11 +49,12 @@ mod seen;
 mod seen_log;
 mod segments;
 mod store;
+mod take_up;
 mod verify;
 
 pub use commit::Stored;
 pub use corrupt::SetAside;
-pub use dead_letters::{Condition, DeadLetter, DeadLetters, TakenUp};
+pub use dead_letters::{Condition, DeadLetter, DeadLetters, Stage};
 pub use draft::Draft;
 pub use error::{Bound, CommitError, DiskError, Full, OpenError};
 pub use id::Id;
@@ -67,4 +68,5 @@ pub use overflow::{Allowance, CLASS_NAME_MAX, CLASSES_MAX, Class, DATA_CLASS, Ov
 pub use recover::Recovery;
 pub use seen::Duplicates;
 pub use store::{SYNC_THREADS, Settings, Spool, Usage};
+pub use take_up::TakenUp;
 pub use verify::{Damage, Unfit};

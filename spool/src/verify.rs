@@ -107,7 +107,7 @@ pub(crate) fn digest(reader: &mut impl Read) -> io::Result<u64> {
 
 /// Whether an error speaks of the file's blocks, and not of a lack of descriptors, memory or rights: the disk gives
 /// none (`EIO`), or the file system finds its own checksums wrong (`EBADMSG`, `EUCLEAN`).
-fn is_damage(error: &io::Error) -> bool {
+pub(crate) fn is_damage(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(errno, Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN))
 }

@@ -397,7 +397,7 @@ fn what_does_not_belong_in_the_spool_is_put_aside() {
     assert_eq!((files_in(&ready), files_in(&tmp), files_in(&corrupt)), (1, 0, 4));
     assert_eq!(listing(&spool), "a.1.data");
     assert_eq!(fs::read(corrupt.join("README")).unwrap(), b"an earlier one");
-    assert_eq!(fs::read(corrupt.join("renamed-1")).unwrap(), b"?");
+    assert_eq!(fs::read(corrupt.join("renamed-1-README")).unwrap(), b"?");
     assert_eq!(fs::read(corrupt.join(copy)).unwrap(), b"x", "the copy with the later number");
 }
 
