@@ -16,6 +16,7 @@
 //! | `after-dirsync` | the target names of a batch are durable |
 //! | `after-delivered` | the ledger says *delivered* |
 //! | `after-released` | the ledger knows what a listing no longer shows |
+//! | `before-swept` | a start has read what the ledger knows of the staging directory |
 
 #[cfg(debug_assertions)]
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -110,6 +110,7 @@ impl Ledger {
             // The first transaction overwrites what shows that it was torn.
             schema::note_torn_log(&db)?;
         }
+        open::merge_log(&db)?;
         schema::bring_up_to_date(&mut db)?;
         check::whole(&db)?;
         open::make_durable(directory)?;
@@ -153,6 +154,10 @@ impl Ledger {
             return Err(LedgerError::Damaged(damage.clone()));
         }
         let result = work(&mut db).map_err(LedgerError::from);
+        if result.as_ref().is_err_and(LedgerError::is_full) {
+            // For the next turn.
+            open::cut_log(&db);
+        }
         if let Err(LedgerError::Damaged(damage)) = &result {
             // Set once, behind the lock of the database.
             let _ = self.damage.set(damage.clone());
@@ -235,9 +240,23 @@ impl Ledger {
         Ok(undelivered)
     }
 
-    /// All sites' packages that have a file in the staging directory and are not in quarantine, in arrival order.
+    /// The packages of [`Self::packages_with_files`] that are not in quarantine.
+    #[cfg(test)]
     pub(crate) fn staged_packages(&self) -> Result<Vec<Package>, LedgerError> {
         self.select(&format!("{OPEN} AND state IN ('held', 'committed') {OF_FEW}"), params![])
+    }
+
+    /// All packages that have a file in the staging directory, in arrival order: those that wait for something by
+    /// themselves, and those in quarantine. One statement: a command may move a package from the one to the other at
+    /// any moment, and between two it would be in neither answer.
+    pub(crate) fn packages_with_files(&self) -> Result<Vec<Package>, LedgerError> {
+        self.select(
+            &format!(
+                "{OPEN} AND state IN ('held', 'committed')
+                 UNION ALL SELECT {COLUMNS} FROM package WHERE state = 'quarantined' ORDER BY id"
+            ),
+            params![],
+        )
     }
 
     /// Whether the site's package of this name and content was delivered, or went to quarantine, after `since`.

@@ -125,7 +125,7 @@ impl Pipeline {
         let tie = Tie {
             ledger: ledger.id()?,
             mark: ledger.staging_mark()?,
-            unfinished: ledger.staged_packages()?.len() + ledger.quarantined_names()?.len(),
+            unfinished: ledger.packages_with_files()?.len(),
         };
         let staging = Staging::open(&settings.staging, &settings.directory, settings.ownership, &tie)?;
         // Before any package is recorded that lies there.

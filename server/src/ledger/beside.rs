@@ -9,7 +9,7 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::package::COLUMNS;
-use super::{Batch, Ledger, LedgerError, OF_FEW, Package, open, schema};
+use super::{Batch, LedgerError, OF_FEW, Package, open, schema};
 
 /// The ledger, for a command.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Beside {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Runs `changes` in one transaction, as [`Ledger::write`] does.
+    /// Runs `changes` in one transaction, as [`super::Ledger::write`] does.
     pub(crate) fn write<T>(
         &mut self,
         changes: impl FnOnce(&Batch<'_>) -> rusqlite::Result<T>,
@@ -56,13 +56,5 @@ impl Beside {
         let value = changes(&Batch::new(&tx))?;
         tx.commit()?;
         Ok(value)
-    }
-}
-
-impl Ledger {
-    /// The staged names of the packages in quarantine.
-    pub(crate) fn quarantined_names(&self) -> Result<Vec<String>, LedgerError> {
-        let packages = self.select(&format!("state = 'quarantined' {OF_FEW}"), [])?;
-        Ok(packages.into_iter().map(|package| package.staged).collect())
     }
 }

@@ -67,6 +67,35 @@ pub(super) fn database(directory: &Path) -> Result<Connection, LedgerError> {
     Ok(db)
 }
 
+/// Merges the log into the database, and begins it anew. Nothing in it is believed before: what was read from the log
+/// may be in the page cache alone, if its fsync failed in an earlier process, and behind its end frames of a torn
+/// transaction may stand. Gives up for want of room, or beside a command that reads for long: the next start tries again.
+pub(super) fn merge_log(db: &Connection) -> Result<(), LedgerError> {
+    let merged = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    match merged.map_err(LedgerError::from) {
+        Ok(0) => {}
+        Ok(_) => tracing::warn!("the ledger's log could not be merged: a command reads the ledger for too long"),
+        Err(error) if error.is_full() || error.is_busy() => {
+            tracing::warn!(%error, "the ledger's log could not be merged");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Makes room on a full disk, if the log is what fills it: only a merged log can be cut.
+pub(super) fn cut_log(db: &Connection) {
+    // The sites' tasks wait for the ledger meanwhile.
+    let cut = db.busy_timeout(Duration::ZERO).and_then(|()| {
+        let cut = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        db.busy_timeout(BUSY_WAIT)?;
+        cut
+    });
+    if let Err(error) = cut {
+        tracing::debug!(%error, "the ledger's log cannot make room");
+    }
+}
+
 /// Looks at the log before SQLite does. Whether its last transaction is torn; nobody may be writing it.
 pub(super) fn check_log(directory: &Path) -> Result<bool, LedgerError> {
     let path = directory.join(LOG);

@@ -344,6 +344,19 @@ fn a_flipped_bit_in_the_log_is_found_before_sqlite_drops_what_is_behind_it() {
 }
 
 #[test]
+fn a_start_merges_the_log_before_it_believes_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    (0..5).for_each(|n| drop(hold(&ledger, "a", &format!("web01.{n}.data"), 1)));
+    let copied = copy(directory.path());
+    let _started = Ledger::open(copied.path()).unwrap();
+    let database = tempfile::tempdir().unwrap();
+    std::fs::copy(copied.path().join("ledger.sqlite"), database.path().join("ledger.sqlite")).unwrap();
+    assert_eq!(std::fs::metadata(copied.path().join("ledger.sqlite-wal")).unwrap().len(), 0);
+    assert_eq!(Ledger::open(database.path()).unwrap().staged_packages().unwrap().len(), 5);
+}
+
+#[test]
 fn a_command_leaves_a_log_that_is_out_of_order_to_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(directory.path()).unwrap();

@@ -3,7 +3,9 @@
 //! SQLite reads its log up to the first frame that is not in order and silently drops the rest: right after a power
 //! cut, when the rest was never finished, and wrong after a flipped bit, when the rest was durable. The two can be told
 //! apart. With `synchronous=FULL` the log is fsynced at every commit, so a power cut can tear the last transaction
-//! only. Frames of this log behind the first bad one with more than one commit among them prove damage.
+//! only. Two commits behind the first bad frame in one unbroken chain of checksums prove damage: the first of the two
+//! was durable before the second began. In two chains they prove nothing: SQLite overwrites a torn transaction from its
+//! first frame on, and what it does not reach stays behind, until the log begins anew.
 //!
 //! The format is <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>.
 
@@ -88,7 +90,8 @@ fn check_log(mut log: impl Read) -> io::Result<Log> {
     let salts = &header[16..24];
     let mut frame = vec![0; FRAME_HEADER + page as usize];
     let mut sums = stored;
-    let (mut at, mut bad, mut commits, mut torn) = (0_u64, None, 0, false);
+    let (mut at, mut bad, mut torn) = (0_u64, None, false);
+    let (mut chained, mut commits) = (0_u32, 0);
     while fill(&mut log, &mut frame)? {
         let ours = frame[8..16] == *salts;
         let found = Sums(number(&frame, 16), number(&frame, 20));
@@ -96,8 +99,12 @@ fn check_log(mut log: impl Read) -> io::Result<Log> {
         if !good && bad.is_none() {
             bad = Some(at);
         }
-        if bad.is_some() && ours {
-            commits += u32::from(number(&frame, 4) != 0);
+        if !good {
+            chained = 0;
+        }
+        if bad.is_some() && ours && number(&frame, 4) != 0 {
+            chained += 1;
+            commits = commits.max(chained);
         }
         // Whether a frame follows on the one before it can be told even where that one is not in order.
         sums = found;
@@ -183,6 +190,37 @@ mod tests {
             };
             assert!(expected, "byte {at} of {}: {found:?}", log.len());
         }
+    }
+
+    #[test]
+    fn what_a_torn_transaction_leaves_behind_the_next_one_is_no_damage() {
+        let (directory, path) = logged(3);
+        let frame = FRAME_HEADER as u64 + 4096;
+        let frames = || (fs::metadata(&path).unwrap().len() - HEADER as u64) / frame;
+        // A start: SQLite reads what is in order, and goes on behind it.
+        let transaction = |pages: u32| {
+            let _ = fs::remove_file(directory.path().join("db-shm"));
+            let mut db = Connection::open(directory.path().join("db")).unwrap();
+            db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+            let tx = db.transaction().unwrap();
+            (0..pages).for_each(|_| drop(tx.execute("INSERT INTO t VALUES (zeroblob(3900))", []).unwrap()));
+            tx.commit().unwrap();
+        };
+        // A power cut: one frame never came to the disk.
+        let tear = |at: u64| {
+            let mut log = fs::read(&path).unwrap();
+            let at = HEADER + usize::try_from(at * frame).unwrap();
+            log[at..at + FRAME_HEADER + 4096].fill(7);
+            fs::write(&path, log).unwrap();
+            check(&path).unwrap()
+        };
+        let durable = frames();
+        transaction(12);
+        assert!(frames() > durable + 12, "the test needs a long one");
+        assert_eq!(tear(durable), Log::Torn);
+        transaction(3);
+        assert_eq!(tear(durable), Log::Torn, "each of the two is the last of its log");
+        assert!(matches!(tear(1), Log::Damaged(_)), "and what was durable is still looked after");
     }
 
     #[test]

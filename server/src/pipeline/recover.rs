@@ -27,11 +27,14 @@ const PERHAPS_DELIVERED: &str =
 
 impl Pipeline {
     pub(super) fn recover(&self, boot: &Boot, policy: AfterPowerLoss) -> Result<(), Trouble> {
-        let packages = self.ledger.staged_packages()?;
-        let quarantined = self.ledger.quarantined_names()?;
-        let dropped = self.clean(&packages, &quarantined)?;
-        let (held, mut committed): (Vec<_>, Vec<_>) =
+        let packages = self.ledger.packages_with_files()?;
+        self.crash.point("before-swept");
+        let dropped = self.clean(&packages)?;
+        let (held, committed): (Vec<_>, Vec<_>) =
             packages.into_iter().partition(|package| package.state == State::Held);
+        // What an operator takes out of quarantine meanwhile, the next turn of its site delivers.
+        let mut committed: Vec<_> =
+            committed.into_iter().filter(|package| package.state == State::Committed).collect();
         let missing: Vec<_> =
             held.iter().filter(|package| !self.staging.path(&package.staged).exists()).collect();
         for package in &missing {
@@ -71,9 +74,8 @@ impl Pipeline {
     }
 
     /// Removes staged files that the ledger does not know, or sets them aside. Returns how many.
-    fn clean(&self, packages: &[Package], quarantined: &[String]) -> Result<usize, Trouble> {
-        let staged = packages.iter().map(|package| package.staged.as_str());
-        let known: HashSet<&str> = staged.chain(quarantined.iter().map(String::as_str)).collect();
+    fn clean(&self, packages: &[Package]) -> Result<usize, Trouble> {
+        let known: HashSet<&str> = packages.iter().map(|package| package.staged.as_str()).collect();
         if self.ledger.fact(fact::TORN)?.is_none() {
             return self.staging.sweep(&known).map_err(Trouble::io("cannot clean the staging directory"));
         }

@@ -467,6 +467,27 @@ fn a_purged_package_leaves_a_loss_record_and_no_file() {
 }
 
 #[test]
+fn what_an_operator_takes_out_of_quarantine_while_a_server_starts_is_not_swept() {
+    let root = tempfile::tempdir().unwrap();
+    let Incoming { directory, staging, .. } = settings(&root);
+    let pipeline = open(&root);
+    take_names(&directory, 1);
+    accept(&pipeline, TAKEN, b"content").unwrap();
+    drop(pipeline);
+    free_names(&directory);
+    let waits = quarantine(&root).list(None).unwrap().remove(0);
+    let beside = settings(&root);
+    let crash = Crash::doing_at("before-swept", 1, move || {
+        let mut quarantine = Quarantine::open(&beside).unwrap().unwrap();
+        assert!(matches!(quarantine.requeue(waits.id).unwrap(), Outcome::Done(_)));
+    });
+    let pipeline = Pipeline::open(&settings(&root), crash).unwrap();
+    assert_eq!(files(&staging).len(), 1, "the start keeps the only copy");
+    pipeline.resume(SITE).unwrap();
+    assert_eq!(fs::read(directory.join(TAKEN)).unwrap(), b"content");
+}
+
+#[test]
 fn a_package_without_its_file_is_not_requeued_since_it_would_count_as_delivered() {
     let root = tempfile::tempdir().unwrap();
     let pipeline = open(&root);
