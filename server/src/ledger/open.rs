@@ -74,7 +74,9 @@ pub(super) fn merge_log(db: &Connection) -> Result<(), LedgerError> {
     let merged = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
     match merged.map_err(LedgerError::from) {
         Ok(0) => {}
-        Ok(_) => tracing::warn!("the ledger's log could not be merged: a command reads the ledger for too long"),
+        Ok(_) => {
+            tracing::warn!("the ledger's log could not be merged: a command reads the ledger for too long")
+        }
         Err(error) if error.is_full() || error.is_busy() => {
             tracing::warn!(%error, "the ledger's log could not be merged");
         }
