@@ -18,6 +18,18 @@ pub struct DiskError {
     pub source: Arc<io::Error>,
 }
 
+impl DiskError {
+    /// Whether it failed for want of bytes or files.
+    pub(crate) fn is_no_room(&self) -> bool {
+        is_no_room(&self.source)
+    }
+}
+
+/// Whether a call failed for want of bytes or files.
+pub(crate) fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Names the call that an `io::Result` came from.
 pub(crate) trait Context<T> {
     fn context(self, action: &'static str, path: &Path) -> Result<T, DiskError>;

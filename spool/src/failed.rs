@@ -23,7 +23,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::error::{CommitError, Context, DiskError};
+use crate::error::{CommitError, Context, DiskError, is_no_room};
 use crate::fs::Fs;
 use crate::id::Id;
 use crate::layout::{Layout, parse_id, parse_package};
@@ -115,7 +115,7 @@ pub(crate) fn renew(fs: &dyn Fs, directory: &Path) -> Result<(), DiskError> {
         // Left behind by a start that was killed just here. Removing it is a change as well.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         // Then what follows says whether the spool can be opened; packages that are pulled make room.
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(()),
+        Err(error) if is_no_room(&error) => return Ok(()),
         created => drop(created.context("create", &path)?),
     }
     fs.remove(&path).context("remove", &path)

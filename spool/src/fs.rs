@@ -31,6 +31,8 @@ pub(crate) trait Fs: Send + Sync {
     }
     /// Creates a file that must not exist yet.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Written>>;
+    /// Opens a file for writing behind what is in it, and gives its length.
+    fn open_to_append(&self, path: &Path) -> io::Result<(Box<dyn Written>, u64)>;
     /// Opens a file for reading.
     fn open(&self, path: &Path) -> io::Result<File>;
     /// Opens a file for reading what the disk has, as far as what is in the page cache counts as written.
@@ -61,7 +63,7 @@ pub(crate) trait Directory: Send + Sync {
     fn sync(&self) -> io::Result<()>;
 }
 
-/// A new file being written.
+/// A file being written.
 pub(crate) trait Written: Send {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Sets room aside, so that writes up to that length do not fail for want of it. The file keeps its length.
@@ -143,6 +145,13 @@ impl Fs for Disk {
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Written>> {
         Ok(Box::new(durable::create_new(path)?))
+    }
+
+    fn open_to_append(&self, path: &Path) -> io::Result<(Box<dyn Written>, u64)> {
+        // Not with `append`, under which Linux ignores where a write is to go.
+        let file = File::options().write(true).open(path)?;
+        let length = file.metadata()?.len();
+        Ok((Box::new(file), length))
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {

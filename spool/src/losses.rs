@@ -5,8 +5,9 @@
 //! mad agent costs one record a flush, and a crash forgets at most what was refused since the last one (its senders
 //! have the files). The loss of something that was stored is durable before the thing goes.
 //!
-//! `losses/` holds one segment (module `segments`). When it is full, and at every start, a new one begins with what the
-//! old one says; only when that is durable the old one goes. There the number of records is held to a bound: the
+//! `losses/` holds one segment (module `segments`). When it is full, a new one begins with what the old one says; only
+//! when that is durable the old one goes. On a full disk records go on in the old one, up to a bound; beyond it nothing
+//! can be recorded until there is room: refusals are counted in memory, and nothing is dropped. There the number of records is held to a bound: the
 //! oldest are merged by class and reason, so that no package is ever forgotten, only its hour. The head of a segment
 //! says how many records were carried over: one that lacks some of them was torn by a crash, and its predecessor
 //! counts, which is still there.
@@ -22,19 +23,22 @@ use std::sync::{Arc, Mutex};
 use crate::error::{Context, DiskError};
 use crate::fs::{Disk, Fs};
 use crate::id::Id;
-use crate::layout::{self, Layout, parse_segment, segment};
+use crate::layout::{Layout, parse_segment, segment};
 use crate::parallel::lock;
 use crate::poison::Poison;
-use crate::segments::{self, Place, Segment};
+use crate::segments::{self, Place, SURPLUS, Segment};
 use crate::store::{Spool, Store};
 pub use record::{Loss, LossReason};
 use record::{RECORD_BYTES, group, head, head_of, id_of, merge};
 
-/// Records of a segment, give or take a flush. Beyond it the next one begins. Tests get there sooner.
+/// Records of a segment, give or take a flush. Beyond it the next one begins, if there is room. Tests get there sooner.
 const SEGMENT_RECORDS: usize = if cfg!(test) { 16 } else { 4096 };
 
 /// Records carried over as they are. Beyond it the oldest are merged.
 const KEPT_MAX: usize = if cfg!(test) { 4 } else { 1024 };
+
+/// Run and number of a segment.
+type Name = (u64, u32);
 
 /// The loss records of one spool.
 pub(crate) struct Losses {
@@ -52,33 +56,36 @@ struct Log {
     next_counter: u64,
     /// What is durable.
     kept: Vec<Loss>,
-    /// `None` where there was no room to begin it; then the predecessor counts.
+    /// `None` where none was found whole and there was no room to begin one.
     current: Option<Segment<RECORD_BYTES>>,
     /// Segments that go when the next one has begun.
-    older: Vec<(u64, u32)>,
+    older: Vec<Name>,
 }
 
 /// What the records say at a start.
 pub(crate) struct Replayed {
     records: Vec<Loss>,
     pub(crate) last_run: Option<u64>,
-    segments: Vec<(u64, u32)>,
+    segments: Vec<Name>,
+    /// The one that counts.
+    whole: Option<Name>,
 }
 
 /// Reads the records, and makes sure that they are durable.
 pub(crate) fn replay(fs: &dyn Fs, layout: &Layout) -> Result<Replayed, DiskError> {
     let found = segments::find(fs, &layout.losses)?;
-    let records = records(&layout.losses, &found, |path| segments::read_durable(fs, path))?;
+    let (records, whole) = records(&layout.losses, &found, |path| segments::read_durable(fs, path))?;
     fs.sync_dir(&layout.losses).context("fsync", &layout.losses)?;
-    Ok(Replayed { records, last_run: found.last().map(|&(run, _)| run), segments: found })
+    let last_run = found.last().map(|&(run, _)| run).max(records.iter().map(|loss| loss.id.run).max());
+    Ok(Replayed { records, last_run, segments: found, whole })
 }
 
-/// What the newest whole segment says; where none is whole, what is left of all.
+/// What the newest whole segment says, and which it is; where none is whole, what is left of all.
 fn records(
     directory: &Path,
-    found: &[(u64, u32)],
+    found: &[Name],
     read: impl Fn(&Path) -> Result<Vec<[u8; RECORD_BYTES]>, DiskError>,
-) -> Result<Vec<Loss>, DiskError> {
+) -> Result<(Vec<Loss>, Option<Name>), DiskError> {
     let mut left = Vec::new();
     for &(run, number) in found.iter().rev() {
         let path = segment(directory, run, number);
@@ -93,7 +100,7 @@ fn records(
         });
         let decoded = records.iter().filter_map(Loss::decode);
         if carried.is_some_and(|carried| records.len() >= carried) {
-            return Ok(decoded.collect());
+            return Ok((decoded.collect(), Some((run, number))));
         }
         tracing::debug!(path = %path.display(), "an unfinished segment of loss records");
         left.extend(decoded);
@@ -103,34 +110,36 @@ fn records(
     }
     left.sort_unstable_by_key(|loss| loss.id);
     left.dedup_by_key(|loss| loss.id);
-    Ok(left)
+    Ok((left, None))
 }
 
 impl Losses {
+    /// Goes on in the segment found. `renew`: rather in a new one, because the disk has failed where that lies.
     pub(crate) fn start(
         fs: Arc<dyn Fs>,
         layout: &Layout,
         poison: Arc<Poison>,
         run: u64,
         found: Replayed,
+        renew: bool,
     ) -> Result<Self, DiskError> {
         let place = Place::open(&*fs, &layout.losses, run)?;
-        let mut log = Log {
-            fs,
-            poison,
-            place,
-            run,
-            next_counter: 0,
-            kept: found.records,
-            current: None,
-            older: found.segments,
-        };
-        match log.begin() {
-            // The packages are worth more: they can be pulled, and that makes room.
-            Err(error) if error.source.kind() == io::ErrorKind::StorageFull => {
-                tracing::warn!(%error, "no loss can be recorded until there is room");
+        let resume =
+            |(run, number)| Place::resume(&*fs, segment(&layout.losses, run, number), SEGMENT_RECORDS);
+        let current = found.whole.map(resume).transpose()?;
+        let mut older = found.segments;
+        older.retain(|&segment| Some(segment) != found.whole);
+        let mut log = Log { fs, poison, place, run, next_counter: 0, kept: found.records, current, older };
+        if renew || log.is_full() {
+            match log.begin() {
+                // The packages are worth more: they can be pulled, and that makes room.
+                Err(error) if error.is_no_room() => {
+                    tracing::warn!(%error, "losses cannot be recorded for long until there is room");
+                }
+                begun => begun?,
             }
-            begun => begun?,
+        } else {
+            log.remove_older();
         }
         Ok(Self { pending: Mutex::default(), log: Mutex::new(log) })
     }
@@ -151,30 +160,39 @@ impl Losses {
 }
 
 impl Log {
+    fn is_full(&self) -> bool {
+        self.current.as_ref().is_none_or(|segment| segment.records() >= SEGMENT_RECORDS)
+    }
+
     /// Begins a segment with what is kept. The old one goes when that is durable.
     fn begin(&mut self) -> Result<(), DiskError> {
-        if self.kept.len() > KEPT_MAX {
-            merge(&mut self.kept, KEPT_MAX);
+        let mut carried = self.kept.clone();
+        if carried.len() > KEPT_MAX {
+            merge(&mut carried, KEPT_MAX);
         }
-        let begun = self.place.begin(&*self.fs, &self.poison, SEGMENT_RECORDS);
-        if let Some(current) = self.current.take() {
-            self.older.extend(current.path.file_name().and_then(parse_segment));
-        }
-        let mut segment: Segment<RECORD_BYTES> = begun?;
-        let mut records = vec![head(self.kept.len())];
-        records.extend(self.kept.iter().map(Loss::encode));
+        let mut segment: Segment<RECORD_BYTES> =
+            self.place.begin(&*self.fs, &self.poison, SEGMENT_RECORDS)?;
+        let mut records = vec![head(carried.len())];
+        records.extend(carried.iter().map(Loss::encode));
         if let Err(error) = segment.append(&records, &self.poison) {
+            // It lacks a record, and so it never counts; or an fsync has failed, and nothing is recorded any more.
             self.older.extend(segment.path.file_name().and_then(parse_segment));
             return Err(error);
         }
-        self.current = Some(segment);
+        self.kept = carried;
+        let old = self.current.replace(segment);
+        self.older.extend(old.and_then(|old| old.path.file_name().and_then(parse_segment)));
+        self.remove_older();
+        Ok(())
+    }
+
+    fn remove_older(&mut self) {
         for (run, number) in std::mem::take(&mut self.older) {
-            let path = layout::segment(&self.place.path, run, number);
+            let path = segment(&self.place.path, run, number);
             if let Err(error) = self.fs.remove(&path) {
                 tracing::warn!(path = %path.display(), %error, "cannot remove old loss records");
             }
         }
-        Ok(())
     }
 
     /// Durable when it returns.
@@ -182,8 +200,14 @@ impl Log {
         if let Err(poisoned) = self.poison.check() {
             return Err(io::Error::other(poisoned)).context("record losses in", &self.place.path);
         }
-        if self.current.as_ref().is_none_or(|segment| segment.records() >= SEGMENT_RECORDS) {
-            self.begin()?;
+        if self.is_full()
+            && let Err(error) = self.begin()
+        {
+            let goes_on = |segment: &Segment<_>| segment.records() < SEGMENT_RECORDS + SURPLUS;
+            if !error.is_no_room() || !self.current.as_ref().is_some_and(goes_on) {
+                return Err(error);
+            }
+            tracing::debug!(%error, "losses are recorded where they were");
         }
         let number = |loss| {
             // A number is used up also when its record cannot be written: it may turn up all the same.
@@ -237,7 +261,7 @@ impl Spool {
             match records(&directory, &found, |path| segments::read(&Disk, path)) {
                 // A process has just begun a new segment.
                 Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
-                records => return records,
+                records => return records.map(|(losses, _)| losses),
             }
         }
     }

@@ -124,9 +124,11 @@ fn put_in_order(
         Arc::clone(&poison),
         run,
         replayed.segments,
+        failure.is_some(),
     )?;
     log.drop_old_segments(now);
-    let losses = Losses::start(Arc::clone(&fs), &layout, Arc::clone(&poison), run, found_losses)?;
+    let losses =
+        Losses::start(Arc::clone(&fs), &layout, Arc::clone(&poison), run, found_losses, failure.is_some())?;
     (recovery.packages, recovery.bytes) = (index.len(), index.bytes());
     let limits = Limits {
         max_files: settings.max_files,

@@ -5,9 +5,11 @@
 //! again: by [`Id`], since a later package may rightly have the same name and bytes.
 //!
 //! `seen/` holds segments of fixed-size records (module `segments`). What a crash left torn was never acted upon,
-//! because a package is unlinked only after its record's fsync. Every start of the spool begins a segment of its own,
-//! durable before the first package arrives; its name is also what keeps the run's ordinal in mind when no package
-//! does. Whole segments are removed once nothing in them counts.
+//! because a package is unlinked only after its record's fsync. Every start of the spool leaves its mark there, durable
+//! before the first package arrives: it keeps the run's ordinal in mind when no package does. Whole segments are
+//! removed once nothing in them counts.
+//!
+//! On a full disk only deletions make room, so they never wait for a new segment (module `segments`).
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -38,36 +40,49 @@ pub(crate) struct Record {
 /// Bits of a record's last field; the step is above them.
 const TIMED: u64 = 1;
 const NO_REPEATS: u64 = 2;
+/// Not a deletion but the start of a run.
+const STARTED: u64 = 4;
 const STEP_SHIFT: u32 = 32;
 
 impl Record {
     fn encode(&self) -> [u8; RECORD_BYTES] {
-        let mut bytes = [0; RECORD_BYTES];
         let Deletion { key, time, timed, repeats, next_step } = self.deletion;
         let timed = if timed { TIMED } else { 0 };
         let repeats = if repeats { 0 } else { NO_REPEATS };
         let marks = timed | repeats | u64::from(next_step) << STEP_SHIFT;
-        let fields = [self.id.run, self.id.counter, key, time, marks];
-        for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
-            place.copy_from_slice(&field.to_be_bytes());
-        }
-        segments::seal(bytes)
+        sealed([self.id.run, self.id.counter, key, time, marks])
     }
 
-    /// Of a whole record.
-    fn decode(bytes: &[u8; RECORD_BYTES]) -> Self {
-        let field = |number: usize| u64::from_be_bytes(bytes.as_chunks::<8>().0[number]);
-        let id = Id { run: field(0), counter: field(1) };
-        let marks = field(4);
+    /// Of a whole record that tells of a deletion.
+    fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<Self> {
+        let id = Id { run: run_of(bytes), counter: field(bytes, 1) };
+        let marks = field(bytes, 4);
         let deletion = Deletion {
-            key: field(2),
-            time: field(3),
+            key: field(bytes, 2),
+            time: field(bytes, 3),
             timed: marks & TIMED != 0,
             repeats: marks & NO_REPEATS == 0,
             next_step: (marks >> STEP_SHIFT) as u32 % names::COPIES,
         };
-        Self { id, deletion }
+        (marks & STARTED == 0).then_some(Self { id, deletion })
     }
+}
+
+fn sealed(fields: [u64; 5]) -> [u8; RECORD_BYTES] {
+    let mut bytes = [0; RECORD_BYTES];
+    for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
+        place.copy_from_slice(&field.to_be_bytes());
+    }
+    segments::seal(bytes)
+}
+
+fn field(bytes: &[u8; RECORD_BYTES], number: usize) -> u64 {
+    u64::from_be_bytes(bytes.as_chunks::<8>().0[number])
+}
+
+/// The run that a record speaks of.
+fn run_of(bytes: &[u8; RECORD_BYTES]) -> u64 {
+    field(bytes, 0)
 }
 
 /// What the record says at a start.
@@ -82,6 +97,7 @@ pub(crate) struct Replayed {
 /// A segment, and what tells until when it counts.
 pub(crate) struct Segment {
     path: PathBuf,
+    /// Records of deletions.
     records: usize,
     /// Of the newest of them.
     newest: Option<Millis>,
@@ -121,7 +137,8 @@ pub(crate) fn replay(
         let path = segment(&layout.seen, run, number);
         let records = segments::read_durable(fs, &path)?;
         let mut segment = Segment::new(path);
-        for record in records.iter().map(Record::decode) {
+        replayed.last_run = records.iter().map(run_of).max().max(replayed.last_run);
+        for record in records.iter().filter_map(Record::decode) {
             replayed.deleted.insert(record.id);
             replayed.seen.remember(&record.deletion);
             segment.count(&record);
@@ -146,27 +163,63 @@ pub(crate) struct SeenLog {
 }
 
 impl SeenLog {
-    /// Begins the run's first segment, after those found.
+    /// Goes on in the last segment found, and marks the start of the run in it. `renew`: rather in a new one, because
+    /// the disk has failed where the last one lies.
     pub(crate) fn start(
         fs: Arc<dyn Fs>,
         layout: &Layout,
         duplicates: Duplicates,
         poison: Arc<Poison>,
         run: u64,
-        older: Vec<Segment>,
+        mut older: Vec<Segment>,
+        renew: bool,
     ) -> Result<Self, DiskError> {
         let mut place = Place::open(&*fs, &layout.seen, run)?;
-        let file = place.begin(&*fs, &poison, SEGMENT_RECORDS)?;
-        let current = Segment::new(file.path.clone());
-        Ok(Self { fs, place, duplicates, poison, older, current, file })
+        let (current, file, is_new) = match older.pop() {
+            Some(last) => {
+                let file = Place::resume(&*fs, last.path.clone(), SEGMENT_RECORDS)?;
+                (last, file, false)
+            }
+            None => {
+                let file = place.begin(&*fs, &poison, SEGMENT_RECORDS)?;
+                (Segment::new(file.path.clone()), file, true)
+            }
+        };
+        let mut log = Self { fs, place, duplicates, poison, older, current, file };
+        if !is_new && (renew || log.file.records() >= SEGMENT_RECORDS) {
+            log.begin()?;
+        }
+        match log.file.append(&[sealed([run, 0, 0, 0, STARTED])], &log.poison) {
+            // The packages are worth more than the order of runs: they can be pulled, and that may make room.
+            Err(error) if error.is_no_room() => {
+                tracing::warn!(%error, "deletions cannot be recorded until there is room");
+            }
+            marked => marked?,
+        }
+        Ok(log)
+    }
+
+    /// Begins the next segment, if there is room for it.
+    fn begin(&mut self) -> Result<(), DiskError> {
+        match self.place.begin(&*self.fs, &self.poison, SEGMENT_RECORDS) {
+            Ok(file) => {
+                self.file = file;
+                let segment = Segment::new(self.file.path.clone());
+                self.older.push(std::mem::replace(&mut self.current, segment));
+                Ok(())
+            }
+            Err(error) if error.is_no_room() => {
+                tracing::debug!(%error, "deletions are recorded where they were");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes deletions durably. After an error nothing is known about them, and the next ones take their place.
     pub(crate) fn append(&mut self, records: &[Record]) -> Result<(), DiskError> {
-        if self.current.records >= SEGMENT_RECORDS {
-            self.file = self.place.begin(&*self.fs, &self.poison, SEGMENT_RECORDS)?;
-            let segment = Segment::new(self.file.path.clone());
-            self.older.push(std::mem::replace(&mut self.current, segment));
+        if self.file.records() >= SEGMENT_RECORDS {
+            self.begin()?;
         }
         let bytes: Vec<_> = records.iter().map(Record::encode).collect();
         self.file.append(&bytes, &self.poison)?;
@@ -212,7 +265,7 @@ mod tests {
     fn a_record_reads_back() {
         for (timed, repeats) in [(true, true), (true, false), (false, true), (false, false)] {
             let record = changed(|deletion| (deletion.timed, deletion.repeats) = (timed, repeats));
-            assert_eq!(Record::decode(&record.encode()), record);
+            assert_eq!(Record::decode(&record.encode()), Some(record));
         }
     }
 
@@ -224,7 +277,7 @@ mod tests {
         let run = replayed.last_run.unwrap_or(0) + 1;
         let found = std::mem::take(&mut replayed.segments);
         let poison = Arc::new(Poison::new(fs.clone(), layout.clone()));
-        (SeenLog::start(fs, &layout, duplicates, poison, run, found).unwrap(), replayed)
+        (SeenLog::start(fs, &layout, duplicates, poison, run, found, false).unwrap(), replayed)
     }
 
     fn segments(log: &SeenLog) -> usize {
@@ -237,9 +290,23 @@ mod tests {
         let (mut log, _) = log_in(root.path(), 100);
         log.append(&[RECORD]).unwrap();
         log.file.tear(&changed(|deletion| deletion.key = 10).encode()[..40]);
-        let (_, replayed) = log_in(root.path(), 100);
+        let (log, replayed) = log_in(root.path(), 100);
         assert_eq!((replayed.deleted.len(), replayed.seen.len()), (1, 1));
         assert!(replayed.seen.repeats(9, b"web.1700000000.data", RECORD.deletion.time));
+        // The mark of that start is written behind it, and counts.
+        assert_eq!(segments(&log), 1);
+        let (_, replayed) = log_in(root.path(), 100);
+        assert_eq!((replayed.deleted.len(), replayed.last_run), (1, Some(RECORD.id.run + 1)));
+    }
+
+    #[test]
+    fn a_start_is_kept_in_mind_by_its_mark() {
+        let root = tempfile::tempdir().unwrap();
+        for start in 0..3 * SEGMENT_RECORDS as u64 {
+            let (_, replayed) = log_in(root.path(), 100);
+            assert_eq!(replayed.last_run.unwrap_or(0), start);
+            assert!(replayed.deleted.is_empty());
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Files of fixed-size records, each with its own checksum: what the record of deletions and the loss records are
 //! kept in.
 //!
-//! A segment is `<run 16>-<number 8>` in a directory of its sort. It is appended to by the process that made it and by
-//! no later one, so what a crash left torn is never written over by something shorter. A record whose checksum is
-//! wrong does not count; whoever acts upon a record does so only after its fsync. Room for all its records is set
-//! aside when a segment is made: records of deletions and losses must be written on a full disk, too.
+//! A segment is `<run 16>-<number 8>` in a directory of its sort, with the run that made it. A record whose checksum
+//! is wrong does not count; whoever acts upon a record does so only after its fsync.
+//!
+//! Records must be written on a full disk, too: only a deletion makes room there. So room is set aside when a segment is
+//! made, durably, before it gets its name. A start goes on in the last segment, behind all that is in it: what a crash left
+//! torn stays there, is never written over and never becomes whole. And a segment in which the next one should begin goes
+//! on when there is no room, or no file, for that: room for [`SURPLUS`] more records is set aside for this case.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,6 +20,13 @@ use crate::fs::{Directory, Fs, Written};
 use crate::layout::{parse_segment, segment};
 use crate::poison::Poison;
 use crate::seen::first_eight;
+
+/// Records beyond its number for which a segment has room set aside: they are written when the next one cannot begin.
+/// Further ones take what room they find. Tests are to stay below it.
+pub(crate) const SURPLUS: usize = if cfg!(test) { 256 } else { 4096 };
+
+/// The segment that is being made, in its directory.
+const BEGINNING: &str = "beginning";
 
 /// Bytes of the checksum at the end of every record.
 const CHECKSUM_BYTES: usize = 8;
@@ -73,11 +83,12 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn open(fs: &dyn Fs, path: &Path, run: u64) -> Result<Self, DiskError> {
+        remove_beginning(fs, path);
         let directory = fs.open_dir(path).context("open", path)?;
         Ok(Self { path: path.to_owned(), directory, run, next_number: 0 })
     }
 
-    /// Makes the next segment, its name durable, with room for that many records.
+    /// Makes the next segment, durably, with room for that many records and [`SURPLUS`].
     pub(crate) fn begin<const N: usize>(
         &mut self,
         fs: &dyn Fs,
@@ -87,12 +98,63 @@ impl Place {
         let path = segment(&self.path, self.run, self.next_number);
         // The number is used up, whatever happens: a file that was made and not made durable is in the way.
         self.next_number += 1;
-        let mut file = fs.create_new(&path).context("create", &path)?;
-        if let Err(error) = file.allocate((records * N) as u64) {
-            tracing::debug!(path = %path.display(), %error, "no room set aside for records");
+        remove_beginning(fs, &self.path);
+        let begun = self.begin_as(fs, poison, path, records);
+        if begun.is_err() {
+            // It may have got a part of its room.
+            remove_beginning(fs, &self.path);
         }
+        begun
+    }
+
+    fn begin_as<const N: usize>(
+        &self,
+        fs: &dyn Fs,
+        poison: &Poison,
+        path: PathBuf,
+        records: usize,
+    ) -> Result<Segment<N>, DiskError> {
+        let beginning = self.path.join(BEGINNING);
+        let mut file = fs.create_new(&beginning).context("create", &beginning)?;
+        match set_aside::<N>(&mut *file, records, &path) {
+            Err(error) if error.is_no_room() => return Err(error),
+            // Not every file system can do that.
+            Err(error) => tracing::debug!(%error, "no room set aside for records"),
+            Ok(()) => {}
+        }
+        poison.fsynced(file.sync(), &beginning)?;
+        fs.rename_noreplace(&beginning, &path).context("rename", &beginning)?;
         poison.fsynced(self.directory.sync(), &self.path)?;
         Ok(Segment { path, file, records: 0 })
+    }
+
+    /// Goes on in a segment found.
+    pub(crate) fn resume<const N: usize>(
+        fs: &dyn Fs,
+        path: PathBuf,
+        records: usize,
+    ) -> Result<Segment<N>, DiskError> {
+        let (mut file, length) = fs.open_to_append(&path).context("open", &path)?;
+        // It has its room, unless somebody copied it here.
+        if let Err(error) = set_aside::<N>(&mut *file, records, &path) {
+            tracing::debug!(%error, "no room set aside for records");
+        }
+        let records = usize::try_from(length).expect("it has been read").div_ceil(N);
+        Ok(Segment { path, file, records })
+    }
+}
+
+fn set_aside<const N: usize>(file: &mut dyn Written, records: usize, path: &Path) -> Result<(), DiskError> {
+    file.allocate(((records + SURPLUS) * N) as u64).context("set room aside for", path)
+}
+
+fn remove_beginning(fs: &dyn Fs, directory: &Path) {
+    let path = directory.join(BEGINNING);
+    match fs.remove(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::debug!(path = %path.display(), %error, "cannot remove an unfinished segment");
+        }
+        _ => {}
     }
 }
 
@@ -100,6 +162,7 @@ impl Place {
 pub(crate) struct Segment<const N: usize> {
     pub(crate) path: PathBuf,
     file: Box<dyn Written>,
+    /// Those torn included.
     records: usize,
 }
 

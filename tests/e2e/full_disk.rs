@@ -326,3 +326,40 @@ fn full_disks_lose_and_double_nothing_and_everybody_resumes_when_room_returns() 
     );
     assert!(runs.end - runs.start < 50 || !noticed.contains(&0), "some disk was never full: {noticed:?}");
 }
+
+/// The node is killed on a disk without a page, or a file, left, and starts there. It must be possible to pull it empty:
+/// nothing else makes room.
+#[test]
+fn a_node_that_starts_on_a_full_disk_is_pulled_empty_unaided() {
+    if !inside_namespace("a_node_that_starts_on_a_full_disk_is_pulled_empty_unaided") {
+        return;
+    }
+    let seed = &mut Seed::from_environment();
+    for scarce in [Scarce::Bytes, Scarce::Inodes] {
+        let mut lane = Lane::new();
+        for round in 0..2 {
+            lane.valve.close();
+            let oracle = Oracle::default();
+            for index in 0..5 {
+                let name = format!("full-{round}-{index}.1700000000.data");
+                lane.store(&[&oracle, &lane.all], &Data { name, bytes: seed.bytes(9_000) });
+            }
+            lane.disks[Place::Node as usize].fill(scarce, 0);
+            // The second start finds what the first one has left.
+            for _ in 0..=round {
+                lane.node.kill();
+                lane.node.restart();
+            }
+            lane.valve.open();
+            let mut arrived = Vec::new();
+            until::holds(&format!("the node that lacks {scarce:?} is pulled empty in round {round}"), || {
+                arrived.extend(lane.central.pipeline.consume_new());
+                oracle.is_complete(&arrived) && lane.node.packages().is_empty()
+            });
+            let verdict = oracle.judge(&arrived);
+            assert!(verdict.is_clean(), "{scarce:?}, round {round}: {verdict}");
+            lane.disks[Place::Node as usize].clear();
+        }
+        lane.settle();
+    }
+}

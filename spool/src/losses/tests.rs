@@ -154,7 +154,39 @@ fn a_failed_fsync_poisons() {
 }
 
 #[test]
+fn a_full_disk_takes_records_up_to_a_bound_and_none_is_forgotten() {
+    let disk = new_disk();
+    let spool = open(&disk);
+    disk.fill(true);
+    let flush = |spool: &Spool| {
+        spool.refused("data", LossReason::Full, 1);
+        spool.flush_losses().is_ok()
+    };
+    let mut recorded = 0;
+    while flush(&spool) {
+        recorded += 1;
+    }
+    assert_eq!(packages(&spool), recorded);
+    assert_eq!(recorded, (SEGMENT_RECORDS + SURPLUS) as u64 - 1, "but for the head");
+    drop(spool);
+    disk.power_cut(&mut |_| 0);
+    let spool = open(&disk);
+    assert_eq!((packages(&spool), segments(&disk)), (recorded, 1));
+    assert!(!flush(&spool));
+    disk.fill(false);
+    spool.flush_losses().unwrap();
+    assert_eq!((packages(&spool), segments(&disk)), (recorded + 1, 1));
+    assert!(spool.losses().len() <= SEGMENT_RECORDS);
+}
+
+#[test]
 fn a_flipped_bit_costs_one_record() {
+    // As they were written, and as they were carried over.
+    flip_a_bit_of_the_second(3);
+    flip_a_bit_of_the_second(SEGMENT_RECORDS);
+}
+
+fn flip_a_bit_of_the_second(records: usize) {
     let root = tempfile::tempdir().unwrap();
     let settings = Settings {
         root: root.path().to_owned(),
@@ -166,18 +198,18 @@ fn a_flipped_bit_costs_one_record() {
         overflow: crate::Overflow::default(),
     };
     let spool = Spool::open(settings.clone()).unwrap().0;
-    for _ in 0..3 {
+    for _ in 0..records {
         spool.refused("data", LossReason::Full, 1);
         spool.flush_losses().unwrap();
     }
+    let mut left = spool.losses();
+    left.remove(1);
     drop(spool);
-    // So that all three are carried over.
-    drop(Spool::open(settings.clone()).unwrap());
     let path = std::fs::read_dir(root.path().join("losses")).unwrap().next().unwrap().unwrap().path();
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[2 * RECORD_BYTES + 5] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    assert_eq!(Spool::read_losses(root.path()).unwrap().len(), 2);
-    assert_eq!(packages(&Spool::open(settings).unwrap().0), 2);
-    assert_eq!(Spool::read_losses(root.path()).unwrap().len(), 2);
+    assert_eq!(Spool::read_losses(root.path()).unwrap(), left);
+    assert_eq!(Spool::open(settings).unwrap().0.losses(), left);
+    assert_eq!(Spool::read_losses(root.path()).unwrap(), left);
 }

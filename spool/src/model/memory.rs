@@ -27,6 +27,8 @@ struct Disk {
     /// Every directory that exists, except above the root.
     directories: BTreeMap<PathBuf, Names>,
     fuse: Option<Fuse>,
+    /// No room for anything that was not set aside.
+    full: bool,
     interruption: Option<Interruption>,
     /// A call has failed: what is done about it may be done under locks that an interruption needs.
     failed: bool,
@@ -66,6 +68,8 @@ struct Inode {
     bytes: Vec<u8>,
     modified: Millis,
     durable: (Vec<u8>, Millis),
+    /// Bytes set aside, and durably so.
+    room: (u64, u64),
     /// An fsync has failed: the pages are taken for written.
     lost: bool,
 }
@@ -152,6 +156,11 @@ impl Disk {
         }
     }
 
+    /// Something that takes room.
+    fn has_room(&self) -> io::Result<()> {
+        if self.full { Err(error(io::ErrorKind::StorageFull)) } else { Ok(()) }
+    }
+
     /// A call that needs a descriptor.
     fn open(&mut self) -> io::Result<()> {
         match &mut self.fuse {
@@ -189,6 +198,7 @@ impl Disk {
         }
         if !inode.lost {
             inode.durable = (inode.bytes.clone(), inode.modified);
+            inode.room.1 = inode.room.0;
         }
         Ok(())
     }
@@ -262,6 +272,15 @@ impl Memory {
         lock(&self.0).fuse = Some(fuse);
     }
 
+    /// Nothing more goes in than what room was set aside for; or it does again.
+    pub(crate) fn fill(&self, full: bool) {
+        lock(&self.0).full = full;
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        lock(&self.0).full
+    }
+
     /// Whether something is still to go wrong, or goes wrong all the time.
     pub(crate) fn is_lit(&self) -> bool {
         lock(&self.0).fuse.is_some()
@@ -301,6 +320,7 @@ impl Memory {
             }
             inode.modified = if dice(2) == 0 { inode.durable.1 } else { inode.modified };
             inode.durable = (inode.bytes.clone(), inode.modified);
+            inode.room.0 = inode.room.1;
             inode.lost = false;
         }
         for names in disk.directories.values_mut() {
@@ -344,6 +364,8 @@ impl Fs for Memory {
         if names.get(name).is_some() {
             return Err(error(io::ErrorKind::AlreadyExists));
         }
+        disk.has_room()?;
+        let names = disk.names(directory)?;
         names.set(name, Some(Node::Directory));
         disk.directories.insert(path.to_owned(), Names::default());
         Ok(())
@@ -385,9 +407,19 @@ impl Fs for Memory {
         if names.get(name).is_some() {
             return Err(error(io::ErrorKind::AlreadyExists));
         }
+        disk.has_room()?;
+        let names = disk.names(directory)?;
         names.set(name, Some(Node::File(inode)));
         disk.files.push(Inode::default());
         Ok(Box::new(Handle { memory: self.clone(), inode }))
+    }
+
+    fn open_to_append(&self, path: &Path) -> io::Result<(Box<dyn Written>, u64)> {
+        let mut disk = lock(&self.0);
+        disk.open()?;
+        let inode = disk.file(path)?;
+        let length = disk.files[inode].bytes.len() as u64;
+        Ok((Box::new(Handle { memory: self.clone(), inode }), length))
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
@@ -511,6 +543,11 @@ impl Written for Handle {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut disk = self.memory.changing();
         disk.change()?;
+        let end = offset + bytes.len() as u64;
+        let inode = &disk.files[self.inode];
+        if end > inode.room.0.max(inode.bytes.len() as u64) {
+            disk.has_room()?;
+        }
         let inode = &mut disk.files[self.inode];
         let offset = offset as usize;
         assert!(offset >= inode.durable.0.len(), "what is durable is never written over");
@@ -521,8 +558,14 @@ impl Written for Handle {
         Ok(())
     }
 
-    fn allocate(&mut self, _: u64) -> io::Result<()> {
-        self.memory.changing().change()
+    fn allocate(&mut self, length: u64) -> io::Result<()> {
+        let mut disk = self.memory.changing();
+        disk.change()?;
+        if length > disk.files[self.inode].room.0 {
+            disk.has_room()?;
+            disk.files[self.inode].room.0 = length;
+        }
+        Ok(())
     }
 
     fn set_modified(&mut self, time: Millis) -> io::Result<()> {

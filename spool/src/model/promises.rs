@@ -5,6 +5,7 @@
 //! - A repeat of either is recognised as long as it should be, and not longer.
 //! - What was neither confirmed nor refused is there whole, or not at all.
 //! - A loss that was recorded stays recorded, once.
+//! - On a full disk only commits fail.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -114,13 +115,16 @@ impl Owner {
             Step::Wait(time) => _ = self.time.fetch_add(time, Ordering::Relaxed),
             Step::Crash(crash) => self.crash(crash),
             Step::Lose(packages) => self.lose_packages(packages),
+            Step::Fill(full) => self.disk.fill(full && self.fuse.is_none()),
             Step::CrashTwice(crash, fuse) => {
+                self.make_room_for(fuse);
                 self.lose(crash);
                 self.disk.light(fuse);
                 drop(self.open_spool());
                 self.crash(crash);
             }
             Step::Light(fuse, crash) => {
+                self.make_room_for(fuse);
                 self.disk.light(fuse);
                 self.fuse = Some(crash);
             }
@@ -138,6 +142,13 @@ impl Owner {
                 self.fuse = fuse.filter(|_| self.disk.is_lit());
                 self.check_listing()
             }
+        }
+    }
+
+    /// Where nothing can be left behind for the next start, a failed fsync is forgotten with the process.
+    fn make_room_for(&self, fuse: Fuse) {
+        if !matches!(fuse, Fuse::Death(_)) {
+            self.disk.fill(false);
         }
     }
 
@@ -180,7 +191,8 @@ impl Owner {
                     assert!(repeat || was_repeat, "a new package was taken for a repeat: {sent:?}");
                 }
                 Err(error) => {
-                    assert!(self.fuse.is_some() && !matches!(error, CommitError::InvalidName), "{error}");
+                    let may_fail = self.fuse.is_some() || self.disk.is_full();
+                    assert!(may_fail && !matches!(error, CommitError::InvalidName), "{error}");
                     if !in_batch && (self.forgetful || !(repeat && was_repeat)) {
                         self.states.insert((sent, now), State::Unsure);
                     }

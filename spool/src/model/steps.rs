@@ -27,6 +27,8 @@ pub(super) enum Step {
     CrashTwice(Crash, Fuse),
     /// Refuse packages, and drop some as if there were no room: what gets recorded.
     Lose(u64),
+    /// Somebody fills the disk, or room returns.
+    Fill(bool),
     /// Something goes wrong after some more calls; a process that dies of it ends in that way.
     Light(Fuse, Crash),
 }
@@ -76,6 +78,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => crash().prop_map(Step::Crash),
         2 => (crash(), at_start).prop_map(|(crash, fuse)| Step::CrashTwice(crash, fuse)),
         1 => (1..4_u64).prop_map(Step::Lose),
+        2 => any::<bool>().prop_map(Step::Fill),
         2 => (fuse, crash()).prop_map(|(fuse, crash)| Step::Light(fuse, crash)),
     ]
 }
