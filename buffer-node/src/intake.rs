@@ -256,24 +256,22 @@ impl Upload {
     }
 }
 
-/// Exchanges an archive for its content, which is claimed as the bytes of any upload are, or goes to disk.
+/// Exchanges an archive for its content, which is claimed as the bytes of any upload are, or goes to disk. The content
+/// takes the archive's room: if each had its own, a class of one package would have none for it.
 async fn unpack(node: &Arc<Node>, package: Package) -> Result<Package, IntakeError> {
     let place = node.unpacking.acquire().await.expect("the semaphore is never closed");
     let unpacking = node.clone();
     let unpacked = blocking(move || {
         let Package { mut draft, memory: _archive_memory, name } = package;
-        let archive = Archive::open(draft.contents()?, unpacking.session.max_size)?;
+        let archive = Archive::open(draft.start_over()?, unpacking.session.max_size)?;
         let size = archive.size();
-        let mut content = match unpacking.filters.directory_of(&name) {
-            Some(_) => unpacking.spool.begin_scratch(size)?,
-            None => room::begin_now(&unpacking, &name, size, size)?,
-        };
-        archive.inflate(&mut DraftWriter(&mut content))?;
+        room::grow_now(&unpacking, &name, &mut draft, size)?;
+        archive.inflate(&mut DraftWriter(&mut draft))?;
         let mut memory = Claim::nothing(&unpacking.budget);
         if !memory.grow(usize::try_from(size).unwrap_or(usize::MAX)) {
-            content.contents()?;
+            draft.contents()?;
         }
-        Ok(Package { draft: content, memory, name })
+        Ok(Package { draft, memory, name })
     })
     .await;
     drop(place);

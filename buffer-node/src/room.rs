@@ -25,15 +25,13 @@ pub(crate) async fn begin(node: &Arc<Node>, name: &[u8], announced: u64, size: u
     }
     let _turn = node.dropping.acquire().await.expect("the semaphore is never closed");
     let (dropping, name) = (node.clone(), name.to_vec());
-    blocking(move || begin_now(&dropping, &name, announced, size)).await
-}
-
-/// The same on a thread that may block.
-pub(crate) fn begin_now(node: &Node, name: &[u8], announced: u64, size: u64) -> Result<Draft, Full> {
-    let made = node.spool.begin_dropping(name, announced, size);
-    let (draft, dropped) = made.inspect_err(|full| look_at(node, full))?;
-    tell(node, name, dropped);
-    Ok(draft)
+    blocking(move || {
+        let made = dropping.spool.begin_dropping(&name, announced, size);
+        let (draft, dropped) = made.inspect_err(|full| look_at(&dropping, full))?;
+        tell(&dropping, &name, dropped);
+        Ok(draft)
+    })
+    .await
 }
 
 /// [`Draft::reserve`] after some drops.
@@ -41,11 +39,17 @@ pub(crate) async fn grow(node: &Arc<Node>, name: &[u8], mut draft: Draft, more: 
     let _turn = node.dropping.acquire().await.expect("the semaphore is never closed");
     let (node, name) = (node.clone(), name.to_vec());
     blocking(move || {
-        let dropped = draft.reserve_dropping(more).inspect_err(|full| look_at(&node, full))?;
-        tell(&node, &name, dropped);
+        grow_now(&node, &name, &mut draft, more)?;
         Ok(draft)
     })
     .await
+}
+
+/// The same on a thread that may block.
+pub(crate) fn grow_now(node: &Node, name: &[u8], draft: &mut Draft, more: u64) -> Result<(), Full> {
+    let dropped = draft.reserve_dropping(more).inspect_err(|full| look_at(node, full))?;
+    tell(node, name, dropped);
+    Ok(())
 }
 
 /// Whether somebody else's going makes a difference.

@@ -2,23 +2,9 @@
 
 mod support;
 
-use std::io::Write;
-
-use support::{Node, Root};
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipWriter};
+use support::{Node, Root, archive};
 
 const NAME: &str = "web01.1700000000.data";
-
-fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut writer = ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, content) in entries {
-        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
-        writer.start_file(*name, options).expect("starts");
-        writer.write_all(content).expect("writes");
-    }
-    writer.finish().expect("finishes").into_inner()
-}
 
 #[test]
 fn the_final_ok_means_that_the_file_is_in_the_spool() {

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, SystemTime};
 
-use support::{Node, Root, until};
+use support::{Node, Root, archive, until};
 use tidegate_spool::{Loss, LossReason, Spool};
 
 const FULL: &str = "SEND ERR (storage full)";
@@ -111,6 +111,28 @@ fn room_is_made_as_the_bytes_of_a_large_file_arrive() {
     assert_eq!(names(&node.root).len(), 2, "nothing goes for what could never fit");
     let refused = losses(&node.root, "inventory", LossReason::TooBig, 1);
     assert_eq!(refused[0].bytes, 600_000);
+}
+
+/// An archive and its content are one package: where there is room for one, the newest is in it.
+#[test]
+fn an_archive_takes_the_room_of_its_content_only() {
+    let one = INVENTORY.replace("max_files = 5", "max_files = 1");
+    let node = Node::start(&format!("{one}[spool]\nagent_max_bytes = \"2MB\"\n"));
+    let mut client = node.connect();
+    for number in 0..3_u8 {
+        let zip = archive(&[("x", &[number; 1_000])]);
+        let name = format!("inv.170000000{number}.data");
+        assert_eq!(client.offer("ZSEND", &name, &zip), "ZSEND OK");
+        assert_eq!(node.root.ready(), [(name, vec![number; 1_000])]);
+    }
+    let dropped = losses(&node.root, "inventory", LossReason::Dropped, 2);
+    assert_eq!(dropped.iter().map(|loss| loss.packages).sum::<u64>(), 2);
+
+    // All that an agent may have.
+    let whole = vec![b'x'; 2_000_000];
+    let zip = archive(&[("x", &whole)]);
+    assert_eq!(client.offer("ZSEND", "web.1700000000.data", &zip), "ZSEND OK");
+    assert_eq!(client.send("web.1700000001.data", b"x"), FULL);
 }
 
 #[test]

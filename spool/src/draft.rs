@@ -117,6 +117,20 @@ impl Draft {
         self.store.fs.open(&temporary.path)
     }
 
+    /// What was written so far, in a file without a name, at its start. The draft begins anew with the room it has, so
+    /// those bytes count no more: the reserve of the file system holds them until the file is closed.
+    pub fn start_over(&mut self) -> io::Result<File> {
+        let contents = self.contents()?;
+        if let Some(temporary) = self.temporary.take() {
+            self.store.fs.remove(&temporary.path)?;
+        }
+        if let Some(room) = &mut self.room {
+            room.start_over();
+        }
+        (self.hasher, self.written) = (Sha256::new(), 0);
+        Ok(contents)
+    }
+
     /// Moves the buffered bytes to the temporary file, and gives their memory back: an owner that has this done to
     /// save memory counts on it.
     fn spill(&mut self) -> io::Result<()> {

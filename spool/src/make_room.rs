@@ -4,6 +4,9 @@
 //! is not remembered as a delivery: who sends a dropped file again is taken seriously. A crash between the two leaves a
 //! record that counts packages which are still there: it errs on the side of too many.
 //!
+//! Room is made at the offer, when nobody knows yet whether the package is a repeat or will come whole: at its limit a
+//! class then loses an old package for nothing.
+//!
 //! Nothing is dropped of a class that refuses, nothing that a puller has claimed, and nothing where all of it would
 //! not do. A drop costs some fsyncs, so a few packages more go with it ([`AHEAD_FILES`]).
 

@@ -315,6 +315,12 @@ impl Room {
         lock(&self.quota.taken).on_disk += bytes;
     }
 
+    /// What was written is somebody else's from now on.
+    pub(crate) fn start_over(&mut self) {
+        let mut taken = lock(&self.quota.taken);
+        taken.on_disk = taken.on_disk.saturating_sub(std::mem::take(&mut self.on_disk));
+    }
+
     /// The package is stored with `bytes`, which count until [`Quota::release`].
     pub(crate) fn settle(mut self, bytes: u64) {
         let quota = Arc::clone(&self.quota);
