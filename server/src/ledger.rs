@@ -195,6 +195,17 @@ impl Ledger {
         self.select(&format!("site = ?1 AND {OPEN} AND state = 'committed' ORDER BY id"), params![site])
     }
 
+    /// The sites of packages that were decided to go to the pipeline and have not got there.
+    pub(crate) fn sites_with_committed(&self) -> Result<Vec<String>, LedgerError> {
+        self.guarded(|db| {
+            let mut query = db.prepare_cached(&format!(
+                "SELECT DISTINCT site FROM package WHERE {OPEN} AND state = 'committed' ORDER BY site"
+            ))?;
+            let rows = query.query_map([], |row| row.get(0))?;
+            rows.collect()
+        })
+    }
+
     /// What a site no longer shows, it has deleted: its delivered packages become history, held ones are committed.
     /// Returns those that have to be delivered, in arrival order. `shown` tells whether the site shows a name.
     pub(crate) fn settle(

@@ -30,7 +30,7 @@ pub(crate) use resolve::Moved;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tidegate_proto::Name;
 
@@ -112,6 +112,8 @@ pub(crate) struct Pipeline {
     incoming: PathBuf,
     max_files: Option<u64>,
     crash: Crash,
+    /// The directory whose fsync failed, and how. From then on no site's task hands anything over.
+    broken: OnceLock<(PathBuf, String)>,
 }
 
 impl Pipeline {
@@ -138,6 +140,7 @@ impl Pipeline {
             incoming: settings.directory.clone(),
             max_files: settings.max_files,
             crash,
+            broken: OnceLock::new(),
         };
         pipeline.recover(boot, settings.after_power_loss)?;
         Ok(pipeline)
@@ -157,6 +160,7 @@ impl Pipeline {
 
     /// Whether the pipeline keeps up: more is pulled only if it has not too many files before it.
     pub(crate) fn room(&self) -> Result<(), Trouble> {
+        self.unbroken()?;
         let Some(max) = self.max_files else { return Ok(()) };
         let entries = fs::read_dir(&self.incoming).map_err(Trouble::io("cannot read incomingdir"))?;
         let limit = usize::try_from(max).unwrap_or(usize::MAX);
@@ -209,12 +213,19 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Delivers what is decided of sites that nobody pulls (any more): what an operator took out of quarantine, say.
+    pub(crate) fn resume_unconfigured(&self, configured: &[String]) -> Result<(), Trouble> {
+        let sites = self.ledger.sites_with_committed()?;
+        sites.iter().filter(|site| !configured.contains(site)).try_for_each(|site| self.resume(site))
+    }
+
     /// Makes `files` durable, and runs `changes`, which record them, in one transaction.
     fn record<T>(
         &self,
         files: &[&StagedFile],
         changes: impl FnOnce(&Batch<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Trouble> {
+        self.unbroken()?;
         self.staging.sync_files(files).map_err(Trouble::io("cannot make staged files durable"))?;
         self.crash.point("after-recv-staged");
         // From here on the files must outlive every error but a certain "not recorded".

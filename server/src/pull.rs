@@ -90,6 +90,11 @@ async fn list_over<S: AsyncRead + AsyncWrite + Unpin>(
 impl Attempt<'_> {
     /// Makes the attempt.
     pub(crate) async fn run(self) -> Outcome {
+        // What is here need not wait for the way to the site.
+        let site = self.site.name.clone();
+        if let Err(trouble) = self.desk.run(move |pipeline| pipeline.resume(&site)).await {
+            return Outcome { kind: None, result: Err(Fault::Here(trouble)) };
+        }
         let connected = tokio::select! {
             connected = connect::connect(self.site) => connected,
             () = self.stop.draining() => return Outcome { kind: None, result: Ok(Ended::Stopped) },

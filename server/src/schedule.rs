@@ -4,6 +4,7 @@
 //! until its next turn; turns of a failing site move apart, up to `sync_backoff_max`, with jitter.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,9 @@ use crate::pull::{Attempt, Ended, Fault, Kind, Memory, Tally};
 /// The pause between two attempts of one turn: about this, doubled each time up to the maximum.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How often packages are looked for whose sites nobody pulls.
+const UNCONFIGURED_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How a turn ended.
 #[derive(Debug)]
@@ -54,6 +58,8 @@ pub(crate) async fn run(sites: Vec<Site>, desk: &Arc<Desk>, stop: &Shutdown) -> 
         let puller = Puller::new(site.clone(), Arc::clone(desk), stop.clone());
         (tasks.spawn(puller.repeat(pause)).id(), site)
     };
+    let configured = sites.iter().map(|site| site.name.clone()).collect();
+    let mut others = pin!(resume_unconfigured(configured, desk));
     for site in sites {
         running.extend([start(&mut tasks, site, Duration::ZERO)]);
     }
@@ -76,9 +82,30 @@ pub(crate) async fn run(sites: Vec<Site>, desk: &Arc<Desk>, stop: &Shutdown) -> 
                     running.extend([start(&mut tasks, site, pause)]);
                 }
             },
+            trouble = &mut others, if result.is_ok() => {
+                stop.begin();
+                result = Err(trouble);
+            }
             () = stop.aborting() => {
                 tracing::warn!("gave up waiting; what was under way is repeated after the next start");
                 return result;
+            }
+        }
+    }
+}
+
+/// Delivers now and then what is decided of sites without a task of their own. Ends with a trouble that ends the
+/// server.
+async fn resume_unconfigured(configured: Vec<String>, desk: &Desk) -> Trouble {
+    let configured = Arc::new(configured);
+    loop {
+        sleep(UNCONFIGURED_INTERVAL).await;
+        let configured = Arc::clone(&configured);
+        match desk.run(move |pipeline| pipeline.resume_unconfigured(&configured)).await {
+            Ok(()) => {}
+            Err(trouble) if trouble.is_final() => return trouble,
+            Err(trouble) => {
+                tracing::warn!(%trouble, "cannot deliver what is here of sites that are not configured")
             }
         }
     }

@@ -263,7 +263,7 @@ impl Staging {
             let Some(name) = name.to_str() else { continue };
             let ours = name.ends_with(ENDING) || name.starts_with(durable::TEMPORARY_PREFIX);
             if ours && !keep.contains(name) {
-                fs::remove_file(self.path(name))?;
+                self.remove(name);
                 swept += 1;
             }
         }

@@ -203,7 +203,9 @@ mod tests {
             let mut db = Connection::open(directory.path().join("db")).unwrap();
             db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
             let tx = db.transaction().unwrap();
-            (0..pages).for_each(|_| drop(tx.execute("INSERT INTO t VALUES (zeroblob(3900))", []).unwrap()));
+            for _ in 0..pages {
+                tx.execute("INSERT INTO t VALUES (zeroblob(3900))", []).unwrap();
+            }
             tx.commit().unwrap();
         };
         // A power cut: one frame never came to the disk.

@@ -18,6 +18,9 @@ use crate::staging::StagedFile;
 /// an agent sends a file again when it did not see the answer. Later, and for other names, it is a new package.
 pub(crate) const REPEAT_WINDOW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// What may fail when a version may continue another.
+const COMPARING: &str = "cannot compare two versions of a staged file";
+
 /// A body and what it is called.
 #[derive(Debug)]
 pub(crate) struct Received {
@@ -87,11 +90,29 @@ impl Pipeline {
         Ok(kept.into_iter().filter(|kept| !is_damaged(kept)).collect())
     }
 
-    /// Whether the file of a held package still has the bytes that came.
+    /// Whether the file of a held package still has the bytes that came. One that cannot be read has not: it must not
+    /// stand in the way of the good copy that has just come.
     fn is_undamaged(&self, held: &Package) -> Result<bool, Trouble> {
-        let (digest, _) = digest_of(&self.staging.path(&held.staged))
-            .map_err(Trouble::io("cannot read a staged file that is held"))?;
-        Ok(digest == held.digest)
+        match digest_of(&self.staging.path(&held.staged)) {
+            Ok((digest, _)) => Ok(digest == held.digest),
+            Err(error) if self.is_one_files(&error) => {
+                say_unreadable(held, &error);
+                Ok(false)
+            }
+            Err(error) => Err(Trouble::io("cannot read a staged file that is held")(error)),
+        }
+    }
+
+    /// Whether what came gives no reason to keep a held version. One that cannot be read stays, so that its delivery
+    /// tells that it is lost; one that is not there would count as delivered.
+    fn continues(&self, came: &Path, held: &Package) -> Result<bool, Trouble> {
+        match compare(came, &self.staging.path(&held.staged)) {
+            Err(error) if self.is_one_files(&error) => {
+                say_unreadable(held, &error);
+                Ok(error.kind() == io::ErrorKind::NotFound)
+            }
+            compared => compared.map_err(Trouble::io(COMPARING)),
+        }
     }
 
     /// Records a batch up to `state`. With `Committed` also returns what is to be delivered: the new versions, and
@@ -156,10 +177,8 @@ impl Pipeline {
                 tracing::info!(site, package = %name, "delivered before; only deleting it at the site");
                 What::Known(file)
             } else {
-                let continues = held
-                    .last()
-                    .filter(|_| same.is_none())
-                    .map(|last| begins_with(&file.path(), &self.staging.path(&last.staged)));
+                let continues =
+                    held.last().filter(|_| same.is_none()).map(|last| self.continues(&file.path(), last));
                 // A damaged copy gives way to a good one as well.
                 let gives_way = same == Some(false) || continues.transpose()? == Some(true);
                 let continues = if gives_way { held.pop().map(Box::new) } else { None };
@@ -215,14 +234,19 @@ impl Admitted {
 
 /// Whether the file at `whole` begins with all that the one at `start` holds.
 pub(super) fn begins_with(whole: &Path, start: &Path) -> Result<bool, Trouble> {
-    let compare = || -> io::Result<bool> {
-        let (whole, start) = (File::open(whole)?, File::open(start)?);
-        let length = start.metadata()?.len();
-        if whole.metadata()?.len() < length {
-            return Ok(false);
-        }
-        let mut pairs = BufReader::new(whole).take(length).bytes().zip(BufReader::new(start).bytes());
-        pairs.try_fold(true, |same, (a, b)| Ok(same && a? == b?))
-    };
-    compare().map_err(Trouble::io("cannot compare two versions of a staged file"))
+    compare(whole, start).map_err(Trouble::io(COMPARING))
+}
+
+fn compare(whole: &Path, start: &Path) -> io::Result<bool> {
+    let (whole, start) = (File::open(whole)?, File::open(start)?);
+    let length = start.metadata()?.len();
+    if whole.metadata()?.len() < length {
+        return Ok(false);
+    }
+    let mut pairs = BufReader::new(whole).take(length).bytes().zip(BufReader::new(start).bytes());
+    pairs.try_fold(true, |same, (a, b)| Ok(same && a? == b?))
+}
+
+fn say_unreadable(held: &Package, error: &io::Error) {
+    tracing::error!(site = held.site, package = %held.name, file = held.staged, %error, "the copy held here cannot be read");
 }

@@ -49,23 +49,46 @@ impl Pipeline {
     /// Delivers committed packages in arrival order: each is in the pipeline, durably, or in quarantine when this
     /// returns.
     pub(super) fn finish(&self, mut packages: Vec<Package>) -> Result<Damaged, Trouble> {
-        let mut damaged = Damaged::default();
         if packages.is_empty() {
-            return Ok(damaged);
+            return Ok(Damaged::default());
         }
         packages.sort_unstable_by_key(|package| package.id);
         self.crash.point("after-committed");
+        self.unbroken()?;
         let mut delivered = Vec::with_capacity(packages.len());
         let mut stranded = Vec::new();
+        let mut stopped = None;
         for package in &packages {
-            match self.hand_over(package)? {
-                Fate::Delivered => delivered.push(package),
-                Fate::Quarantined(reason) => stranded.push((package, reason)),
+            match self.hand_over(package) {
+                Ok(Fate::Delivered) => delivered.push(package),
+                Ok(Fate::Quarantined(reason)) => stranded.push((package, reason)),
+                Err(trouble) => {
+                    stopped = Some(trouble);
+                    break;
+                }
             }
             self.crash.point("after-rename");
         }
-        durable::sync_dir(&self.incoming).map_err(Trouble::fsync(&self.incoming))?;
-        self.staging.sync().map_err(Trouble::fsync(self.staging.directory()))?;
+        match stopped {
+            None => self.settle(&delivered, &stranded),
+            // Only the next start finds out how far it got.
+            Some(trouble) if trouble.is_final() => Err(trouble),
+            // A consumer may eat what has its name: a power cut must not bring it back.
+            Some(trouble) => {
+                let settled = self.settle(&delivered, &stranded);
+                Err(settled.err().filter(Trouble::is_final).unwrap_or(trouble))
+            }
+        }
+    }
+
+    /// Makes the fates of packages durable, first on the disk and then in the ledger.
+    fn settle(&self, delivered: &[&Package], stranded: &[(&Package, String)]) -> Result<Damaged, Trouble> {
+        let mut damaged = Damaged::default();
+        if delivered.is_empty() && stranded.is_empty() {
+            return Ok(damaged);
+        }
+        self.proven(&self.incoming, durable::sync_dir(&self.incoming))?;
+        self.proven(self.staging.directory(), self.staging.sync())?;
         self.crash.point("after-dirsync");
         let kept = self.ledger.write(|batch| {
             delivered.iter().try_for_each(|package| batch.deliver(package))?;
@@ -83,6 +106,23 @@ impl Pipeline {
         Ok(damaged)
     }
 
+    /// What an fsync of `directory` said. After the first that failed nobody's fsync proves anything any more: the
+    /// kernel tells of lost pages once.
+    fn proven(&self, directory: &Path, synced: io::Result<()>) -> Result<(), Trouble> {
+        if let Err(error) = &synced {
+            // Set once: the first is the one to be told.
+            let _ = self.broken.set((directory.to_owned(), error.to_string()));
+        }
+        synced.map_err(Trouble::fsync(directory))?;
+        self.unbroken()
+    }
+
+    /// Fails once an fsync has failed, for whichever site.
+    pub(super) fn unbroken(&self) -> Result<(), Trouble> {
+        let Some((directory, error)) = self.broken.get() else { return Ok(()) };
+        Err(Trouble::fsync(directory)(io::Error::other(error.clone())))
+    }
+
     /// Delivers what an earlier attempt of this site could not (incomingdir was full, say), and what an operator
     /// took out of quarantine.
     pub(crate) fn resume(&self, site: &str) -> Result<(), Trouble> {
@@ -95,6 +135,9 @@ impl Pipeline {
             Ok(None) => self.rename(package, &staged),
             Ok(Some(damage)) => Ok(Fate::Quarantined(damage)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.delivered_before(package),
+            Err(error) if self.is_one_files(&error) => {
+                Ok(Fate::Quarantined(format!("its file {} cannot be read: {error}", staged.display())))
+            }
             Err(error) => {
                 Err(Trouble::io(&format!("cannot read the staged file of {}", package.name))(error))
             }
@@ -130,6 +173,15 @@ impl Pipeline {
         Ok(Fate::Quarantined(format!("{TARGETS_MAX} names for it are taken in incomingdir")))
     }
 
+    /// Whether a staged file could not be read for a reason of its own, and its neighbours can be.
+    pub(super) fn is_one_files(&self, error: &io::Error) -> bool {
+        use rustix::io::Errno;
+
+        let own = is_lost(error)
+            || is_one_of(error, &[Errno::ACCESS, Errno::PERM, Errno::LOOP, Errno::NXIO, Errno::NOENT]);
+        own && self.staging.is_intact()
+    }
+
     fn delivered_before(&self, package: &Package) -> Result<Fate, Trouble> {
         if !self.staging.is_intact() {
             return Err(Trouble::Failed(
@@ -158,16 +210,26 @@ pub(super) fn say_quarantined(package: &Package, reason: &str) {
     );
 }
 
-/// What is wrong with the bytes of a staged file, if anything. A bad sector is damage of this one file: what fails
-/// to be read twice is not read.
+/// Whether reading a file failed because its bytes are not there any more: a bad sector, a file system that found its
+/// own records damaged, a directory in the file's place.
+fn is_lost(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+
+    is_one_of(error, &[Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::ISDIR])
+}
+
+fn is_one_of(error: &io::Error, errnos: &[rustix::io::Errno]) -> bool {
+    error.raw_os_error().is_some_and(|code| errnos.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+/// What is wrong with the bytes of a staged file, if anything. What fails to be read twice is not read.
 fn verified(staged: &Path, digest: &Digest) -> io::Result<Option<String>> {
-    let unreadable = |error: &io::Error| error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
-    match digest_of(staged).or_else(|error| if unreadable(&error) { digest_of(staged) } else { Err(error) }) {
+    match digest_of(staged).or_else(|error| if is_lost(&error) { digest_of(staged) } else { Err(error) }) {
         Ok((found, _)) if found == *digest => Ok(None),
         Ok((found, size)) => Ok(Some(format!(
             "{DAMAGED} on this server's disk: its {size} bytes have the SHA-256 {found:?}…, {digest:?}… came"
         ))),
-        Err(error) if unreadable(&error) => {
+        Err(error) if is_lost(&error) => {
             Ok(Some(format!("{DAMAGED} on this server's disk: it cannot be read: {error}")))
         }
         Err(error) => Err(error),
@@ -180,7 +242,7 @@ pub(super) fn is_its_own(error: &io::Error) -> bool {
 
     const NAME: [Errno; 6] =
         [Errno::NAMETOOLONG, Errno::INVAL, Errno::ILSEQ, Errno::NOTDIR, Errno::ISDIR, Errno::LOOP];
-    error.raw_os_error().is_some_and(|code| NAME.iter().any(|errno| errno.raw_os_error() == code))
+    is_one_of(error, &NAME)
 }
 
 /// Whether two names lead to one file.

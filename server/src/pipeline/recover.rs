@@ -64,8 +64,8 @@ impl Pipeline {
             tracing::info!(delivered = committed.len(), dropped, "finished what the last run left");
         }
         match self.finish(committed) {
-            // They are delivered as soon as there is room: every turn of their site tries again.
-            Err(Trouble::Full(reason)) => {
+            // Every turn of their site tries again, and what stops them need not stop other sites.
+            Err(Trouble::Full(reason) | Trouble::Failed(reason)) => {
                 tracing::warn!(reason, "cannot deliver now what the last run left");
                 Ok(())
             }

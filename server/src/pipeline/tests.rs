@@ -10,7 +10,7 @@ use super::boot::Boot;
 use super::*;
 use crate::body::Arriving;
 use crate::config::{AfterPowerLoss, Ownership};
-use crate::ledger::{LossRow, SiteNote};
+use crate::ledger::{DAMAGED, LossRow, SiteNote};
 use crate::names;
 use crate::quarantine::{Outcome, Quarantine};
 
@@ -616,5 +616,111 @@ fn what_the_ledger_says_ends_the_server_or_does_not() {
     {
         let Trouble::Ledger(error) = trouble(code) else { panic!("{code}") };
         assert_eq!(error.is_damage(), damage, "{code}");
+    }
+}
+
+#[test]
+fn what_stops_one_package_leaves_those_before_it_recorded() {
+    let root = tempfile::tempdir().unwrap();
+    let Incoming { directory, staging, .. } = settings(&root);
+    let elsewhere = root.path().join("elsewhere");
+    let (from, to) = (staging.clone(), elsewhere.clone());
+    // Once the first has its name, the staging directory is another, in which the second is not.
+    let crash = Crash::doing_at("after-rename", 1, move || {
+        fs::rename(&from, &to).unwrap();
+        fs::create_dir(&from).unwrap();
+    });
+    let pipeline = Pipeline::open(&settings(&root), crash).unwrap();
+    let batch = ["web01.1.data", "web01.2.data"].map(|text| received(&pipeline, text, b"content"));
+    let trouble = pipeline.accept(SITE, batch.into()).unwrap_err();
+    assert!(!trouble.is_final(), "{trouble}");
+    let waits = pipeline.ledger().committed_packages(SITE).unwrap();
+    assert_eq!(waits.into_iter().map(|package| package.name).collect::<Vec<_>>(), [name("web01.2.data")]);
+    fs::remove_dir(&staging).unwrap();
+    fs::rename(&elsewhere, &staging).unwrap();
+    pipeline.resume(SITE).unwrap();
+    assert_eq!(files(&directory), ["web01.1.data", "web01.2.data"]);
+}
+
+#[test]
+fn after_a_failed_fsync_no_site_goes_on() {
+    let root = tempfile::tempdir().unwrap();
+    let staging = settings(&root).staging;
+    let elsewhere = root.path().join("elsewhere");
+    let (from, to) = (staging.clone(), elsewhere.clone());
+    let crash = Crash::doing_at("after-rename", 1, move || fs::rename(&from, &to).unwrap());
+    let pipeline = Pipeline::open(&settings(&root), crash).unwrap();
+    let trouble = accept(&pipeline, "web01.1.data", b"content").unwrap_err();
+    assert!(matches!(trouble, Trouble::Durability { .. }), "{trouble}");
+    fs::rename(&elsewhere, &staging).unwrap();
+    assert!(pipeline.room().unwrap_err().is_final());
+    let batch = vec![received(&pipeline, "web01.2.data", b"content")];
+    assert!(pipeline.accept("another site", batch).unwrap_err().is_final());
+    assert_eq!(files(&settings(&root).directory), ["web01.1.data"]);
+}
+
+/// Puts a directory where each staged file is.
+fn displace(staging: &Path) {
+    for file in files(staging) {
+        fs::remove_file(staging.join(&file)).unwrap();
+        fs::create_dir(staging.join(&file)).unwrap();
+    }
+}
+
+#[test]
+fn a_staged_file_that_cannot_be_read_stops_neither_the_start_nor_the_others() {
+    let root = tempfile::tempdir().unwrap();
+    let Incoming { directory, staging, .. } = settings(&root);
+    die_before_delivery(&root, "web01.1.data", b"content");
+    displace(&staging);
+    fs::create_dir(staging.join("123-00000000.staged")).unwrap();
+    let pipeline = open(&root);
+    let quarantined = quarantine(&root).list(None).unwrap();
+    assert_eq!(quarantined.len(), 1);
+    assert!(quarantined[0].reason.as_ref().unwrap().starts_with(DAMAGED), "{quarantined:?}");
+    accept(&pipeline, "web01.2.data", b"content").unwrap();
+    assert_eq!(files(&directory), ["web01.2.data"]);
+}
+
+#[test]
+fn a_start_that_cannot_deliver_goes_on_and_a_later_turn_delivers() {
+    let root = tempfile::tempdir().unwrap();
+    die_before_delivery(&root, "web01.1.data", b"content");
+    let Incoming { directory, staging, .. } = settings(&root);
+    let owner = staging.join(crate::staging::OWNER);
+    let content = fs::read(&owner).unwrap();
+    let (file, gone) = (staging.join(&files(&staging)[0]), owner.clone());
+    let (aside, from) = (root.path().join("aside"), file.clone());
+    let to = aside.clone();
+    let crash = Crash::doing_at("after-committed", 1, move || {
+        fs::rename(&from, &to).unwrap();
+        fs::remove_file(&gone).unwrap();
+    });
+    let pipeline = Pipeline::open(&settings(&root), crash).expect("told, and no reason to stop");
+    fs::rename(&aside, &file).unwrap();
+    fs::write(&owner, content).unwrap();
+    pipeline.resume_unconfigured(&[SITE.to_owned()]).unwrap();
+    assert_eq!(files(&directory), Vec::<String>::new(), "its site has a task of its own");
+    pipeline.resume_unconfigured(&["another".to_owned()]).unwrap();
+    assert_eq!(files(&directory), ["web01.1.data"]);
+}
+
+#[test]
+fn a_held_copy_that_cannot_be_read_gives_way_to_the_good_one_that_comes_again() {
+    for spoil in [displace, |staging: &Path| {
+        files(staging).iter().for_each(|file| fs::remove_file(staging.join(file)).unwrap())
+    }] {
+        for again in [b"content".as_slice(), b"another content"] {
+            let root = tempfile::tempdir().unwrap();
+            let pipeline = open(&root);
+            let Incoming { directory, staging, .. } = settings(&root);
+            pipeline.hold(SITE, vec![received(&pipeline, "web01.5.data", b"content")]).unwrap();
+            spoil(&staging);
+            pipeline.hold(SITE, vec![received(&pipeline, "web01.5.data", again)]).unwrap();
+            pipeline.listed(SITE, |_| false).unwrap();
+            let delivered = files(&directory);
+            assert_eq!(delivered.len(), 1, "{delivered:?}");
+            assert_eq!(fs::read(directory.join(&delivered[0])).unwrap(), again);
+        }
     }
 }

@@ -47,6 +47,10 @@ impl<R: Remote> Visit<'_, R> {
                 let site = self.site.name.clone();
                 let received = vec![Received { name, body: body.finish(), modified }];
                 let kept = self.disk(move |pipeline| pipeline.accept(&site, received)).await?;
+                if kept.is_empty() {
+                    // It was damaged on this disk: after another word from us a node would delete it.
+                    self.remote.hang_up();
+                }
                 let new = kept.iter().filter(|kept| !kept.is_repeat());
                 new.for_each(|kept| self.tally.received(kept.size));
             }

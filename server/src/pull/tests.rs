@@ -368,3 +368,20 @@ fn a_package_that_is_damaged_here_stays_at_its_node_and_comes_again_once() {
     assert!(world.disk.is_empty());
     assert_eq!(world.staged(), 1, "the damaged bytes are kept");
 }
+
+#[test]
+fn move_mode_says_no_word_to_a_node_after_a_package_that_is_damaged_here() {
+    let world = World::new(Kind::Tidegate, PullMode::Move);
+    world.disk.put("win.1.data", b"content");
+    let staging = world.incoming().staging;
+    let damage = move || {
+        let file = std::fs::read_dir(&staging).unwrap().map(|entry| entry.unwrap().path());
+        let file = file.filter(|path| path.extension().is_some_and(|ending| ending == "staged")).min();
+        std::fs::write(file.unwrap(), "damaged").unwrap();
+    };
+    world.live(Crash::doing_at("after-committed", 1, damage), 1);
+    assert!(!world.disk.is_empty(), "the node keeps what was not delivered");
+    assert!(world.live(alive(), 1));
+    assert_eq!(world.contents(), ["content"]);
+    assert!(world.disk.is_empty());
+}

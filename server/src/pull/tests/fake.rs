@@ -191,6 +191,7 @@ impl Remote for Connection {
     }
 
     fn hang_up(&mut self) {
+        self.unproven = None;
         self.over = true;
     }
 
