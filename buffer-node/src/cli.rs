@@ -1,6 +1,6 @@
 //! The command line, and what the process says with its exit code.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -86,16 +86,6 @@ pub(crate) struct Selection {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
-}
-
-impl DeadLetterCommand {
-    /// The configuration file.
-    pub(crate) fn config(&self) -> &Path {
-        match self {
-            Self::List { config, .. } | Self::Show { config, .. } => config,
-            Self::Requeue(selection) | Self::Purge(selection) => &selection.config,
-        }
-    }
 }
 
 /// Why the process ends without success.

@@ -81,6 +81,22 @@ impl Config {
         Self::parse(file, &text, on_disk::look)
     }
 
+    /// The storage root alone, for commands that only look: whatever else is wrong with the file, or with what it names,
+    /// is no reason not to show what is there.
+    pub(crate) fn directory_of(file: &Path) -> Result<PathBuf, Problems> {
+        let text = std::fs::read_to_string(file).map_err(|error| Problems::unreadable(file, &error))?;
+        let mut problems = Problems::new(file, &text);
+        let directory =
+            Section::document(&text, &mut problems).take("directory", &mut problems, values::absolute_path);
+        match directory {
+            Some((directory, _)) => Ok(directory),
+            None => {
+                problems.add(Place::FILE, "`directory` is missing; write where the node keeps its files");
+                problems.or(PathBuf::new())
+            }
+        }
+    }
+
     /// `look` adds what is wrong with the paths that are named.
     fn parse(file: &Path, text: &str, look: fn(&Named, &mut Problems)) -> Result<Self, Problems> {
         let mut problems = Problems::new(file, text);

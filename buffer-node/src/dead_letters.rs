@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
@@ -15,12 +16,11 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::cli::{DeadLetterCommand, Failure, Selection};
-use crate::config::Config;
 use crate::layout;
 
-/// Does what the command says with the dead letters of the configured node.
-pub(crate) fn run(config: &Config, command: &DeadLetterCommand) -> Result<(), Failure> {
-    let spool = layout::spool(&config.directory);
+/// Does what the command says with the dead letters of the node in that directory.
+pub(crate) fn run(directory: &Path, command: &DeadLetterCommand) -> Result<(), Failure> {
+    let spool = spool(directory)?;
     let dead_letters = DeadLetters::of(&spool);
     let letters = dead_letters.list().map_err(|error| failure(&error))?;
     match command {
@@ -81,9 +81,21 @@ impl<'a> Going<'a> {
     }
 }
 
+/// The spool, which must be there: an empty answer about the wrong place would be a comfort and no truth.
+fn spool(directory: &Path) -> Result<PathBuf, Failure> {
+    let spool = layout::spool(directory);
+    match std::fs::metadata(&spool) {
+        Ok(_) => Ok(spool),
+        Err(error) => Err(Failure::io(
+            format_args!("no spool at {}: check `directory`, or let the node run once", spool.display()),
+            &error,
+        )),
+    }
+}
+
 /// Prints the loss records.
-pub(crate) fn losses(config: &Config, json: bool) -> Result<(), Failure> {
-    let losses = Spool::read_losses(&layout::spool(&config.directory)).map_err(|error| failure(&error))?;
+pub(crate) fn losses(directory: &Path, json: bool) -> Result<(), Failure> {
+    let losses = Spool::read_losses(&spool(directory)?).map_err(|error| failure(&error))?;
     if json {
         let document = |loss: &Loss| {
             json!({

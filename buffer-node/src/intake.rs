@@ -93,7 +93,7 @@ impl IntakeError {
                 Some(LossReason::Disk)
             }
             Self::Full(_) | Self::SharedFull(_) => Some(LossReason::Full),
-            Self::Archive(_) => Some(LossReason::Corrupt),
+            Self::Archive(_) => Some(LossReason::BadArchive),
             Self::Store(StoreError::Commit(CommitError::InvalidName)) => Some(LossReason::BadName),
             Self::Store(StoreError::Commit(CommitError::NoFreeName)) => Some(LossReason::Full),
             Self::Store(_) => Some(LossReason::Disk),

@@ -32,13 +32,13 @@ mod shared;
 mod totals;
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, Failure};
-use config::Config;
+use cli::{Cli, Command, DeadLetterCommand, Failure};
+use config::{Config, Problems};
 use fatal::Fatal;
 use listen::Door;
 
@@ -65,16 +65,34 @@ fn run() -> Result<(), Failure> {
             log::start(log_format);
             service::run(&config, door, &Fatal::default())
         }
-        Command::DeadLetter(command) => dead_letters::run(&read(command.config())?, &command),
-        Command::Losses { config, json } => dead_letters::losses(&read(&config)?, json),
+        Command::DeadLetter(command) => dead_letters::run(&directory(&command)?, &command),
+        Command::Losses { config, json } => {
+            dead_letters::losses(&Config::directory_of(&config).map_err(wrong)?, json)
+        }
     }
 }
 
 fn read(file: &Path) -> Result<Config, Failure> {
-    Config::load(file).map_err(|problems| match problems.are_denials() {
+    Config::load(file).map_err(wrong)
+}
+
+fn wrong(problems: Problems) -> Failure {
+    match problems.are_denials() {
         true => Failure::Permission(problems.to_string()),
         false => Failure::Configuration(problems.to_string()),
-    })
+    }
+}
+
+/// The storage root. Who changes something needs a configuration that the node would start with.
+fn directory(command: &DeadLetterCommand) -> Result<PathBuf, Failure> {
+    match command {
+        DeadLetterCommand::List { config, .. } | DeadLetterCommand::Show { config, .. } => {
+            Config::directory_of(config).map_err(wrong)
+        }
+        DeadLetterCommand::Requeue(selection) | DeadLetterCommand::Purge(selection) => {
+            Ok(read(&selection.config)?.directory)
+        }
+    }
 }
 
 fn load(file: &Path) -> Result<(Config, Door), Failure> {

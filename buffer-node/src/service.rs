@@ -45,11 +45,15 @@ pub(crate) fn run(config: &Config, door: Door, fatal: &Fatal) -> Result<(), Fail
         packages = recovery.packages,
         bytes = recovery.bytes,
         unfinished = recovery.unfinished,
+        deleted_again = recovery.deleted_again,
         directory = %config.directory.display(),
         "spool opened"
     );
     for path in &recovery.corrupt {
-        warn!(path = %path.display(), "not a package; set aside, look at it and remove it");
+        warn!(
+            path = %path.display(),
+            "set aside: not a package, or a second one of its name; next: tidegate-buffer-node dead-letter list"
+        );
     }
     let keeper = Keeper::start(node.spool.clone(), fatal.clone())
         .map_err(|error| Failure::io("cannot start the thread that keeps loss records", &error))?;
@@ -98,7 +102,7 @@ async fn serve(
 }
 
 fn start_failure(error: StartError) -> Failure {
-    let words = error.to_string();
+    let mut words = error.to_string();
     let denied = match &error {
         StartError::Spool(OpenError::Locked { .. }) => return Failure::Temporary(words),
         StartError::Spool(OpenError::Disk(error)) => error.source.kind() == io::ErrorKind::PermissionDenied,
@@ -106,6 +110,12 @@ fn start_failure(error: StartError) -> Failure {
             error.kind() == io::ErrorKind::PermissionDenied
         }
     };
+    if denied && let StartError::Spool(OpenError::Disk(error)) = &error {
+        words.push_str(&format!(
+            "; find out who put it there, and `chown` {} to the user that the node runs as",
+            error.path.display()
+        ));
+    }
     if denied { Failure::Permission(words) } else { Failure::Other(words) }
 }
 

@@ -218,3 +218,24 @@ fn what_waits_for_room_is_seen_said_once_and_can_be_purged() {
     assert_eq!(ask(&node.root, &["dead-letter", "list"]).lines().count(), 1, "the header");
     assert_eq!(node.connect().get("LS <.>"), Ok(b"b.5.data".to_vec()));
 }
+
+/// When the node does not start any more, one wants to see what it holds.
+#[test]
+fn looking_needs_nothing_of_the_configuration_but_the_directory() {
+    let node = node_with(&["a.5.data"]);
+    flip(&file_of(&node.root, "a.5.data"));
+    node.connect().get("RECV <a.5.data>").expect_err("is damaged");
+    let root = node.kill();
+    let text = fs::read_to_string(&root.config).expect("reads");
+    fs::write(&root.config, format!("ssl_cert = \"/nowhere.crt\"\nprot = 1\n{text}")).expect("writes");
+    assert!(operator(&root, &["validate"]).expect_err("is wrong").contains("ssl_key"));
+    assert_eq!(ask(&root, &["losses"]).lines().count(), 2);
+    assert_eq!(ask(&root, &["dead-letter", "list"]).lines().count(), 2);
+    operator(&root, &["dead-letter", "purge", "--all"]).expect_err("changes something");
+
+    fs::remove_dir_all(root.path("spool")).expect("removes");
+    for words in [["losses"].as_slice(), &["dead-letter", "list"]] {
+        let words = operator(&root, words).expect_err("nothing to look at");
+        assert!(words.contains("no spool at"), "{words}");
+    }
+}

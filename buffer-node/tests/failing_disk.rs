@@ -68,6 +68,29 @@ fn a_start_that_ends_in_a_failed_fsync_is_not_believed_by_the_next() {
     assert_eq!(node.connect().get("MV <a.1700000000.data>"), Ok(b"first".to_vec()));
 }
 
+/// Somebody copied a package into the spool as another user. Nothing was lost, so nothing has to be verified.
+#[test]
+fn a_package_that_may_not_be_opened_is_named_and_no_failed_write() {
+    let node = Root::new(CONFIG).start();
+    assert_eq!(node.connect().send("a.1700000000.data", b"first"), "SEND OK");
+    let root = node.kill();
+    let mut files = fs::read_dir(root.path("spool/ready")).expect("lists");
+    let file = files.next().expect("one").expect("an entry").path();
+    let mut strace = Command::new("strace");
+    strace.args(["-D", "-f", "-q", "-o", "/dev/null", "-e", "trace=openat", "-P"]).arg(&file);
+    strace.args(["-e", "inject=openat:error=EACCES", BINARY, "run", "--config"]).arg(&root.config);
+    let Output { status, stderr, .. } = strace.output().expect("runs");
+    let words = String::from_utf8_lossy(&stderr);
+    assert_eq!(status.code(), Some(77), "{words}");
+    let path = file.display();
+    assert!(
+        words.contains(&format!("cannot open {path}")) && words.contains(&format!("`chown` {path}")),
+        "{words}"
+    );
+    assert!(!root.path("spool/failed").exists());
+    assert_eq!(root.start().connect().get("MV <a.1700000000.data>"), Ok(b"first".to_vec()));
+}
+
 #[test]
 fn a_package_that_cannot_be_read_is_set_aside_and_blocks_nothing() {
     let node = Root::new(CONFIG).start();

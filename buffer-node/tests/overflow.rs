@@ -148,7 +148,7 @@ fn every_refusal_is_on_record() {
     for (class, reason, bytes) in [
         ("data", LossReason::TooBig, 101),
         ("data", LossReason::BadName, 7),
-        ("data", LossReason::Corrupt, 10),
+        ("data", LossReason::BadArchive, 10),
         ("data", LossReason::Full, 50),
         ("shared", LossReason::Full, 60),
     ] {

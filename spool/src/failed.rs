@@ -151,7 +151,7 @@ pub(crate) fn verify_all(spool: &Spool) -> Result<(), DiskError> {
     tracing::warn!(verified, damaged, "every package was read once more after a failed write");
     let path = store.layout.failed();
     store.fs.remove(&path).context("remove", &path)?;
-    store.fs.sync_dir(&store.layout.root).context("fsync", &store.layout.root)
+    store.fs.sync_dir(&store.layout.root)
 }
 
 fn set_aside(spool: &Spool, lease: Lease, damage: &Damage) -> Result<(), DiskError> {

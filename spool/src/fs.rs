@@ -14,6 +14,8 @@ use rustix::fs::{Advice, FallocateFlags};
 
 use crate::clock::{Millis, millis, system_time};
 use crate::durable;
+use crate::error::{Context, DiskError};
+use crate::failed;
 use crate::parallel;
 
 /// A file system.
@@ -41,13 +43,15 @@ pub(crate) trait Fs: Send + Sync {
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    fn sync_file(&self, path: &Path) -> io::Result<()>;
+    /// Opens a file and fsyncs it; the error says which of the two failed.
+    fn sync_file(&self, path: &Path) -> Result<(), DiskError>;
     /// Makes all files durable that lie on the file system of this directory.
-    fn sync_everything(&self, directory: &Path) -> io::Result<()>;
+    fn sync_everything(&self, directory: &Path) -> Result<(), DiskError>;
     /// Opens a directory, to fsync it again and again.
     fn open_dir(&self, path: &Path) -> io::Result<Box<dyn Directory>>;
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.open_dir(path)?.sync()
+    /// Opens a directory and fsyncs it; the error says which of the two failed.
+    fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
+        self.open_dir(path).context("open", path)?.sync().context("fsync", path)
     }
     /// What an unprivileged process may still write.
     fn free(&self, path: &Path) -> io::Result<Free>;
@@ -101,7 +105,7 @@ pub(crate) fn create_dir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && fs.is_dir(path) => {}
         result => result?,
     }
-    fs.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+    fs.open_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?.sync()
 }
 
 /// Entries of a directory whose files are looked at side by side: on a cold disk each may be a read that waits. The
@@ -172,12 +176,14 @@ impl Fs for Disk {
         fs::remove_file(path)
     }
 
-    fn sync_file(&self, path: &Path) -> io::Result<()> {
-        durable::sync_file(path)
+    fn sync_file(&self, path: &Path) -> Result<(), DiskError> {
+        let file = File::open(path).context("open", path)?;
+        durable::sync_open(&file).context("fsync", path)
     }
 
-    fn sync_everything(&self, directory: &Path) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(File::open(directory)?)?)
+    fn sync_everything(&self, directory: &Path) -> Result<(), DiskError> {
+        let opened = File::open(directory).context("open", directory)?;
+        rustix::fs::syncfs(opened).map_err(io::Error::from).context(failed::SYNC_ALL, directory)
     }
 
     fn open_dir(&self, path: &Path) -> io::Result<Box<dyn Directory>> {

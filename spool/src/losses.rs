@@ -75,7 +75,7 @@ pub(crate) struct Replayed {
 pub(crate) fn replay(fs: &dyn Fs, layout: &Layout) -> Result<Replayed, DiskError> {
     let found = segments::find(fs, &layout.losses)?;
     let (records, whole) = records(&layout.losses, &found, |path| segments::read_durable(fs, path))?;
-    fs.sync_dir(&layout.losses).context("fsync", &layout.losses)?;
+    fs.sync_dir(&layout.losses)?;
     let last_run = found.last().map(|&(run, _)| run).max(records.iter().map(|loss| loss.id.run).max());
     Ok(Replayed { records, last_run, segments: found, whole })
 }
@@ -133,7 +133,7 @@ impl Losses {
         if renew || log.is_full() {
             match log.begin() {
                 // The packages are worth more: they can be pulled, and that makes room.
-                Err(error) if error.is_no_room() => {
+                Err(error) if error.is_no_room() && log.poison.reason().is_none() => {
                     tracing::warn!(%error, "losses cannot be recorded for long until there is room");
                 }
                 begun => begun?,

@@ -40,16 +40,24 @@ impl Poison {
     /// nothing else can fail in it.
     pub(crate) fn fsynced(&self, result: io::Result<()>, path: &Path) -> Result<(), DiskError> {
         let result = result.context("fsync", path);
-        if let Err(error) = &result {
-            let mut state = lock(&self.state);
-            // Only the first reason is kept: the others follow from it.
-            if state.reason.is_none() {
-                tracing::error!(%error, "the spool stores and deletes nothing more until it is opened again");
-                failed::mark(&*self.fs, &self.layout, &error.to_string(), state.batch);
-                state.reason = Some(error.to_string().into());
-            }
+        if let Err(error) = &result
+            && let Some(batch) = self.give_up(error)
+        {
+            tracing::error!(%error, "the spool stores and deletes nothing more until it is opened again");
+            // Not under the lock: the disk may take its time to fail, and everybody asks for the reason.
+            failed::mark(&*self.fs, &self.layout, &error.to_string(), batch);
         }
         result
+    }
+
+    /// Keeps the first reason only: the others follow from it. Gives what was being committed then.
+    fn give_up(&self, error: &DiskError) -> Option<Option<Batch>> {
+        let mut state = lock(&self.state);
+        let is_first = state.reason.is_none();
+        is_first.then(|| {
+            state.reason = Some(error.to_string().into());
+            state.batch
+        })
     }
 
     /// A batch is about to be written.

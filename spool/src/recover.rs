@@ -192,13 +192,13 @@ fn make_directories(fs: &dyn Fs, layout: &Layout) -> Result<(), DiskError> {
         failed::renew(fs, directory)?;
     }
     // Those found may have been made by a process that died before it could fsync their names.
-    fs.sync_dir(&layout.root).context("fsync", &layout.root)?;
+    fs.sync_dir(&layout.root)?;
     layout.root.ancestors().skip(1).take(ANCESTORS).try_for_each(|above| {
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
         match fs.sync_dir(above) {
             // Not ours to read: then it was not us who made what is in it, either.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            result => result.context("fsync", above),
+            Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            result => result,
         }
     })
 }
@@ -276,8 +276,8 @@ fn make_durable(
             reject(fs, layout, name, recovery);
         }
     }
-    fs.sync_dir(&layout.corrupt).context("fsync", &layout.corrupt)?;
-    fs.sync_dir(&layout.ready).context("fsync", &layout.ready)?;
+    fs.sync_dir(&layout.corrupt)?;
+    fs.sync_dir(&layout.ready)?;
     Ok(index)
 }
 
@@ -288,11 +288,11 @@ fn sync_files(
     packages: &[FoundPackage],
 ) -> Result<(), DiskError> {
     if packages.len() > SYNC_EACH_MAX {
-        return fs.sync_everything(&layout.ready).context(failed::SYNC_ALL, &layout.ready);
+        return fs.sync_everything(&layout.ready);
     }
     let mut files: Vec<_> = packages.iter().map(|package| (package.path(layout), Ok(()))).collect();
     parallel::for_each(&mut files, threads, |(path, synced)| *synced = fs.sync_file(path));
-    files.into_iter().try_for_each(|(path, synced)| synced.context("fsync", &path))
+    files.into_iter().try_for_each(|(_, synced)| synced)
 }
 
 /// Moves something that is no package out of the way. Where that is impossible it stays, and is not counted.

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::clock::Millis;
-use crate::error::{Context, DiskError};
+use crate::error::DiskError;
 use crate::fs::Fs;
 use crate::id::Id;
 use crate::layout::{Layout, segment};
@@ -146,7 +146,7 @@ pub(crate) fn replay(
         replayed.seen.prune(now);
         replayed.segments.push(segment);
     }
-    fs.sync_dir(&layout.seen).context("fsync", &layout.seen)?;
+    fs.sync_dir(&layout.seen)?;
     Ok(replayed)
 }
 

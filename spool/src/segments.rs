@@ -57,7 +57,7 @@ pub(crate) fn find(fs: &dyn Fs, directory: &Path) -> Result<Vec<(u64, u32)>, Dis
 /// The whole records of a segment, made durable before anything is done because of them, and read from the disk
 /// itself: what an earlier process could not write may still be in the cache (module `failed`).
 pub(crate) fn read_durable<const N: usize>(fs: &dyn Fs, path: &Path) -> Result<Vec<[u8; N]>, DiskError> {
-    fs.sync_file(path).context("fsync", path)?;
+    fs.sync_file(path)?;
     records(fs.open_uncached(path), path)
 }
 

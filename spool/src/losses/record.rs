@@ -41,10 +41,12 @@ pub enum LossReason {
     BadName,
     /// Refused: a write to the disk failed.
     Disk,
+    /// Refused: what was sent as an archive is none.
+    BadArchive,
 }
 
 impl LossReason {
-    const ALL: [(Self, u64, &str); 9] = [
+    const ALL: [(Self, u64, &str); 10] = [
         (Self::Full, 1, "full"),
         (Self::ClassQuota, 2, "class_quota"),
         (Self::AgentQuota, 3, "agent_quota"),
@@ -54,6 +56,7 @@ impl LossReason {
         (Self::TooBig, 7, "too_big"),
         (Self::BadName, 8, "bad_name"),
         (Self::Disk, 9, "disk"),
+        (Self::BadArchive, 10, "bad_archive"),
     ];
 
     fn code(self) -> u64 {

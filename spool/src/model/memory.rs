@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::clock::Millis;
+use crate::error::{Context, DiskError};
+use crate::failed::SYNC_ALL;
 use crate::fs::{Directory, Found, Free, Fs, Written};
 use crate::parallel::lock;
 
@@ -469,19 +471,17 @@ impl Fs for Memory {
         Ok(())
     }
 
-    fn sync_file(&self, path: &Path) -> io::Result<()> {
+    fn sync_file(&self, path: &Path) -> Result<(), DiskError> {
         let mut disk = self.changing();
-        disk.open()?;
-        let inode = disk.file(path)?;
-        disk.sync_inode(inode)
+        let inode = disk.open().and_then(|()| disk.file(path)).context("open", path)?;
+        disk.sync_inode(inode).context("fsync", path)
     }
 
     /// Only the files: names wait for the fsync of their directory here, as the spool may not rely on more.
-    fn sync_everything(&self, directory: &Path) -> io::Result<()> {
+    fn sync_everything(&self, directory: &Path) -> Result<(), DiskError> {
         let mut disk = lock(&self.0);
-        disk.open()?;
-        disk.names(directory)?;
-        let works = disk.sync()?;
+        disk.open().and_then(|()| disk.names(directory).map(drop)).context("open", directory)?;
+        let works = disk.sync().context(SYNC_ALL, directory)?;
         for inode in &mut disk.files {
             match works {
                 true if !inode.lost => inode.durable = (inode.bytes.clone(), inode.modified),
@@ -489,7 +489,8 @@ impl Fs for Memory {
                 false => inode.lost |= inode.bytes != inode.durable.0,
             }
         }
-        if works { Ok(()) } else { Err(io::Error::other("syncfs failed")) }
+        let synced = if works { Ok(()) } else { Err(io::Error::other("syncfs failed")) };
+        synced.context(SYNC_ALL, directory)
     }
 
     fn open_dir(&self, path: &Path) -> io::Result<Box<dyn Directory>> {
