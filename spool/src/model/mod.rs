@@ -2,6 +2,7 @@
 
 mod drops;
 mod full_disk;
+mod letters;
 pub(crate) mod memory;
 mod promises;
 mod steps;
