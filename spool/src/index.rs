@@ -104,9 +104,10 @@ impl Index {
         self.leased.contains(&id)
     }
 
-    /// Gives up a claim. It is kept by number: a later package may have the name by now.
-    pub(crate) fn release(&mut self, id: Id) {
-        self.leased.remove(&id);
+    /// Gives up a claim; `false` when the package is gone with it. It is kept by number: a later package may have the
+    /// name by now.
+    pub(crate) fn release(&mut self, id: Id) -> bool {
+        self.leased.remove(&id)
     }
 
     /// Removes a package, if it is there: a later one may have its name by now.

@@ -34,7 +34,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        lock(&self.store.state).index.release(self.package.id);
+        let mut state = lock(&self.store.state);
+        if state.index.release(self.package.id) {
+            state.oldest.unclaimed();
+        }
     }
 }
 

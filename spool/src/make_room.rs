@@ -72,6 +72,15 @@ impl Spool {
     }
 }
 
+/// Whether it is worth dropping some where more are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// There are others, for the next round.
+    WillDo,
+    /// They may be all there are.
+    WillNotDo,
+}
+
 /// Why no room was made.
 pub(crate) enum NoRoom {
     Short(Shortage),
@@ -122,12 +131,12 @@ impl Store {
     fn victims(self: &Arc<Self>, scope: Scope, agent: Option<u64>, missing: Count) -> Option<Vec<Lease>> {
         let (of_class, of_agent) = self.quota.held(scope);
         let held = if agent.is_some() { of_agent } else { of_class };
-        let victims = self.oldest_unclaimed(scope, agent, missing, held);
-        if victims.is_some() || !lock(&self.state).oldest.is_partial(scope.class) {
+        let victims = self.oldest_unclaimed(scope, agent, missing, held, Part::WillNotDo);
+        if victims.is_some() || !lock(&self.state).oldest.may_find(scope.class, agent, missing) {
             return victims;
         }
-        self.look_through_index(scope, agent);
-        self.oldest_unclaimed(scope, agent, missing, held)
+        let part = self.look_through_index(scope, agent, missing);
+        self.oldest_unclaimed(scope, agent, missing, held, part)
     }
 
     fn oldest_unclaimed(
@@ -136,6 +145,7 @@ impl Store {
         agent: Option<u64>,
         missing: Count,
         held: Count,
+        part: Part,
     ) -> Option<Vec<Lease>> {
         let ahead = Count {
             files: AHEAD_FILES.min(held.files / AHEAD_PART),
@@ -156,7 +166,7 @@ impl Store {
             }
             picked.push(Arc::clone(name));
         }
-        if picked.is_empty() || sum.files < missing.files || sum.bytes < missing.bytes {
+        if picked.is_empty() || (part == Part::WillNotDo && !sum.covers(missing)) {
             return None;
         }
         let packages: Vec<Package> = picked.iter().filter_map(|name| state.index.lease(name)).collect();
@@ -165,7 +175,7 @@ impl Store {
     }
 
     /// Finds the oldest packages of the class, or of one agent in it. Commits and deletions go on meanwhile.
-    fn look_through_index(&self, scope: Scope, agent: Option<u64>) {
+    fn look_through_index(&self, scope: Scope, agent: Option<u64>, missing: Count) -> Part {
         let packages: Vec<_> = {
             let mut state = lock(&self.state);
             if agent.is_none() {
@@ -174,21 +184,27 @@ impl Store {
             let claimed = |id| state.index.is_leased(id);
             state.index.packages().map(|(id, entry)| (id, entry.clone(), claimed(id))).collect()
         };
-        let mut found = Found::new();
+        let mut found = Found::new(agent);
         for (id, entry, is_claimed) in packages {
             let name = entry.listed_name();
             let it = self.quota.scope(&names::sent(name, entry.digest()));
             if it.class == scope.class && agent.is_none_or(|agent| it.agent == agent) {
-                found.offer(it.agent, id, name, is_claimed);
+                found.offer(it.agent, id, (name, entry.size()), is_claimed);
             }
         }
         let mut state = lock(&self.state);
         let state = &mut *state;
         found.retain(|id, name| state.index.get(name).is_some_and(|package| package.id == id));
+        let sum = found.sum();
         match agent {
             None => state.oldest.end_scan(scope.class, found),
-            Some(_) => state.oldest.learn_agent(scope.class, found),
+            Some(agent) => state.oldest.learn_agent(scope.class, agent, found),
         }
+        if sum.covers(missing) {
+            return Part::WillDo;
+        }
+        state.oldest.found_too_little(scope.class, agent, sum);
+        Part::WillNotDo
     }
 
     fn drop_packages(&self, scope: Scope, victims: &[Lease]) -> Result<Dropped, CommitError> {

@@ -3,18 +3,30 @@
 //! The index knows no order, and looking for the oldest of a million packages at every upload would stop everything.
 //! So the oldest of each class that may drop some are kept in order here, up to a bound. Mostly that is all of the
 //! class; then this follows every arrival and deletion and never looks at the index. A larger class is looked through
-//! once for every [`CANDIDATES_MAX`] packages that were dropped, and so is one agent of it whose oldest are not here.
+//! once for every [`CANDIDATES_MAX`] packages that were dropped, and an agent of it whose oldest are not here once for
+//! every [`OF_AGENT_MAX`]. What was looked for in vain is not looked for again before something has changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::id::Id;
 use crate::overflow::{ClassId, Overflow, Policy};
-use crate::quota::{AgentKey, Scope};
+use crate::quota::{AgentKey, Count, Scope};
 
 /// Packages of a class kept in order, of about 100 bytes each. Beyond it the newer ones are looked for when these are
 /// gone. Tests get there sooner.
 const CANDIDATES_MAX: usize = if cfg!(test) { 4 } else { 16_384 };
+
+/// The same of one agent that was looked for by itself.
+pub(crate) const OF_AGENT_MAX: usize = if cfg!(test) { 4 } else { 1_024 };
+
+/// Agents of a class that were looked for by themselves and are remembered. Beyond it the one looked for first is
+/// forgotten, and looked for again when it is at its limit.
+const AGENTS_MAX: usize = if cfg!(test) { 2 } else { 32 };
+
+/// Vain looks that are remembered. Beyond it all are forgotten.
+const VAIN_MAX: usize = 1_024;
 
 /// The oldest packages of the classes that drop.
 pub(crate) struct Oldest(Vec<Option<Candidates>>);
@@ -25,6 +37,10 @@ struct Candidates {
     by_age: BTreeMap<Id, (AgentKey, Arc<[u8]>)>,
     /// The same, and when they were looked for the oldest of one agent.
     by_agent: BTreeMap<(AgentKey, Id), Arc<[u8]>>,
+    /// Those agents, the one looked for first in front.
+    agents: VecDeque<AgentKey>,
+    /// Of what a look has found too little (an agent, or all), and all that may have gone then.
+    vain: HashMap<Option<AgentKey>, Count>,
     /// There are newer ones that are not in it.
     partial: bool,
     /// The index is being looked through: what arrives meanwhile is not found there.
@@ -44,6 +60,8 @@ impl Oldest {
     /// A package was stored: the newest of all.
     pub(crate) fn arrived(&mut self, scope: Scope, id: Id, listed_name: &Arc<[u8]>) {
         let Some(candidates) = self.class(scope.class) else { return };
+        candidates.vain.remove(&None);
+        candidates.vain.remove(&Some(scope.agent));
         if !candidates.scanning {
             candidates.partial |= candidates.by_age.len() >= CANDIDATES_MAX;
         }
@@ -81,16 +99,36 @@ impl Oldest {
         match agent {
             None => Box::new(candidates.by_age.iter().map(|(id, (_, name))| (*id, name))),
             Some(agent) => {
-                let (first, last) = (Id { run: 0, counter: 0 }, Id { run: u64::MAX, counter: u64::MAX });
-                let range = candidates.by_agent.range((agent, first)..=(agent, last));
+                let range = candidates.by_agent.range(all_of(agent));
                 Box::new(range.map(|((_, id), name)| (*id, name)))
             }
         }
     }
 
     /// Whether the class has packages that are not among the candidates.
+    #[cfg(test)]
     pub(crate) fn is_partial(&self, class: ClassId) -> bool {
         self.0[class.position()].as_ref().is_some_and(|candidates| candidates.partial)
+    }
+
+    /// Somebody has given up a claim, so one package more may go.
+    pub(crate) fn unclaimed(&mut self) {
+        self.0.iter_mut().flatten().for_each(|candidates| candidates.vain.clear());
+    }
+
+    /// Whether a look through the index may find so much that may go.
+    pub(crate) fn may_find(&self, class: ClassId, agent: Option<AgentKey>, missing: Count) -> bool {
+        let Some(candidates) = &self.0[class.position()] else { return false };
+        candidates.partial && candidates.vain.get(&agent).is_none_or(|found| found.covers(missing))
+    }
+
+    /// No more than this was found.
+    pub(crate) fn found_too_little(&mut self, class: ClassId, agent: Option<AgentKey>, found: Count) {
+        let Some(candidates) = self.class(class) else { return };
+        if candidates.vain.len() >= VAIN_MAX {
+            candidates.vain.clear();
+        }
+        candidates.vain.insert(agent, found);
     }
 
     /// The index will be looked through for the class.
@@ -116,25 +154,48 @@ impl Oldest {
     }
 
     /// The oldest of one agent were looked for.
-    pub(crate) fn learn_agent(&mut self, class: ClassId, found: Found) {
+    pub(crate) fn learn_agent(&mut self, class: ClassId, agent: AgentKey, found: Found) {
         let Some(candidates) = self.class(class) else { return };
-        let Candidates { by_age, by_agent, .. } = candidates;
-        // Those of the agents before.
-        by_agent.retain(|(_, id), _| by_age.contains_key(id));
-        by_agent.extend(found.oldest().map(|(id, (agent, name))| ((agent, id), name)));
+        candidates.forget(agent);
+        if candidates.agents.len() >= AGENTS_MAX
+            && let Some(first) = candidates.agents.front().copied()
+        {
+            candidates.forget(first);
+        }
+        candidates.agents.push_back(agent);
+        candidates.by_agent.extend(found.oldest().map(|(id, (agent, name))| ((agent, id), name)));
     }
 }
 
 impl Candidates {
+    /// Leaves only those that are among the oldest of all.
+    fn forget(&mut self, agent: AgentKey) {
+        if let Some(place) = self.agents.iter().position(|it| *it == agent) {
+            self.agents.remove(place);
+            let Self { by_age, by_agent, .. } = self;
+            let ids: Vec<Id> = by_agent.range(all_of(agent)).map(|((_, id), _)| *id).collect();
+            for id in ids.into_iter().filter(|id| !by_age.contains_key(id)) {
+                by_agent.remove(&(agent, id));
+            }
+        }
+    }
+
     fn insert(&mut self, agent: AgentKey, id: Id, listed_name: Arc<[u8]>) {
         self.by_agent.insert((agent, id), Arc::clone(&listed_name));
         self.by_age.insert(id, (agent, listed_name));
     }
 }
 
-/// The oldest of those that a look through the index finds: [`CANDIDATES_MAX`] that may go, and the claimed ones
-/// between them, whose claims may be given up.
+fn all_of(agent: AgentKey) -> RangeInclusive<(AgentKey, Id)> {
+    (agent, Id { run: 0, counter: 0 })..=(agent, Id { run: u64::MAX, counter: u64::MAX })
+}
+
+/// The oldest of those that a look through the index finds: [`CANDIDATES_MAX`] or [`OF_AGENT_MAX`] that may go, and
+/// the claimed ones between them, whose claims may be given up.
 pub(crate) struct Found {
+    most: usize,
+    /// All that may go, of those left out as well.
+    sum: Count,
     kept: BTreeMap<Id, (AgentKey, Arc<[u8]>)>,
     claimed: BTreeMap<Id, (AgentKey, Arc<[u8]>)>,
     /// It is all of them.
@@ -142,16 +203,28 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    pub(crate) fn new() -> Self {
-        Self { kept: BTreeMap::new(), claimed: BTreeMap::new(), all: true }
+    pub(crate) fn new(agent: Option<AgentKey>) -> Self {
+        let most = if agent.is_some() { OF_AGENT_MAX } else { CANDIDATES_MAX };
+        Self { most, sum: Count::default(), kept: BTreeMap::new(), claimed: BTreeMap::new(), all: true }
     }
 
-    pub(crate) fn offer(&mut self, agent: AgentKey, id: Id, listed_name: &[u8], is_claimed: bool) {
+    pub(crate) fn sum(&self) -> Count {
+        self.sum
+    }
+
+    pub(crate) fn offer(
+        &mut self,
+        agent: AgentKey,
+        id: Id,
+        (listed_name, bytes): (&[u8], u64),
+        is_claimed: bool,
+    ) {
         if is_claimed {
             self.claimed.insert(id, (agent, listed_name.into()));
             return;
         }
-        let full = self.kept.len() >= CANDIDATES_MAX;
+        self.sum.add(Count { files: 1, bytes });
+        let full = self.kept.len() >= self.most;
         if full && self.kept.last_key_value().is_some_and(|(newest, _)| *newest < id) {
             self.all = false;
             return;
@@ -180,139 +253,4 @@ impl Found {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::overflow::{Class, DATA_CLASS};
-
-    const MAX: u64 = CANDIDATES_MAX as u64;
-
-    fn scope(overflow: &Overflow, agent: AgentKey) -> Scope {
-        Scope { class: overflow.class_of(b"x"), agent }
-    }
-
-    fn overflow(policy: Policy) -> Overflow {
-        Overflow::new(Class { policy, ..Class::new(DATA_CLASS) }, vec![], |_| None)
-    }
-
-    fn name(counter: u64) -> Arc<[u8]> {
-        format!("{counter}").into_bytes().into()
-    }
-
-    fn id(counter: u64) -> Id {
-        Id { run: 1, counter }
-    }
-
-    fn listed(oldest: &Oldest, scope: Scope, agent: Option<AgentKey>) -> Vec<String> {
-        oldest.of(scope.class, agent).map(|(_, name)| String::from_utf8_lossy(name).into_owned()).collect()
-    }
-
-    fn scan(agent: AgentKey, counters: impl IntoIterator<Item = u64>) -> Found {
-        let mut found = Found::new();
-        counters.into_iter().for_each(|counter| found.offer(agent, id(counter), &name(counter), false));
-        found
-    }
-
-    #[test]
-    fn arrivals_and_deletions_are_followed_while_there_are_few() {
-        let overflow = overflow(Policy::DropOldest);
-        let mut oldest = Oldest::new(&overflow);
-        let (a, b) = (scope(&overflow, 1), scope(&overflow, 2));
-        oldest.arrived(a, id(1), &name(1));
-        oldest.arrived(b, id(2), &name(2));
-        oldest.arrived(a, id(3), &name(3));
-        oldest.gone(a, id(1));
-        assert_eq!(listed(&oldest, a, None), ["2", "3"]);
-        assert_eq!(
-            (listed(&oldest, a, Some(1)), listed(&oldest, a, Some(2))),
-            (vec!["3".into()], vec!["2".into()])
-        );
-        assert!(!oldest.is_partial(a.class));
-    }
-
-    #[test]
-    fn of_many_the_oldest_are_kept_and_the_rest_is_looked_for() {
-        let overflow = overflow(Policy::DropOldest);
-        let mut oldest = Oldest::new(&overflow);
-        let a = scope(&overflow, 1);
-        (0..MAX + 2).for_each(|counter| oldest.arrived(a, id(counter), &name(counter)));
-        assert!(oldest.is_partial(a.class));
-        (0..MAX).for_each(|counter| oldest.gone(a, id(counter)));
-        assert!(listed(&oldest, a, None).is_empty());
-
-        oldest.begin_scan(a.class);
-        oldest.arrived(a, id(MAX + 2), &name(MAX + 2));
-        oldest.end_scan(a.class, scan(1, [MAX + 1, MAX]));
-        let expected: Vec<_> = (MAX..MAX + 3).map(|counter| counter.to_string()).collect();
-        assert_eq!(listed(&oldest, a, None), expected, "what arrived meanwhile is in it");
-        assert!(!oldest.is_partial(a.class));
-    }
-
-    #[test]
-    fn a_start_keeps_the_oldest_in_whatever_order_it_finds_them() {
-        let overflow = overflow(Policy::DropOldest);
-        let mut oldest = Oldest::new(&overflow);
-        let a = scope(&overflow, 1);
-        for counter in [7, 1, 9, 3, 8, 2] {
-            oldest.found(a, id(counter), &name(counter));
-        }
-        assert_eq!(listed(&oldest, a, None), ["1", "2", "3", "7"]);
-        assert_eq!(listed(&oldest, a, Some(1)).len(), CANDIDATES_MAX);
-        assert!(oldest.is_partial(a.class));
-    }
-
-    #[test]
-    fn what_arrives_during_a_scan_of_many_is_not_older_than_the_rest() {
-        let overflow = overflow(Policy::DropOldest);
-        let mut oldest = Oldest::new(&overflow);
-        let a = scope(&overflow, 1);
-        oldest.begin_scan(a.class);
-        oldest.arrived(a, id(100), &name(100));
-        let mut found = scan(1, (0..2 * MAX).rev());
-        found.retain(|it, _| it != id(0));
-        oldest.end_scan(a.class, found);
-        let expected: Vec<_> = (1..MAX).map(|counter| counter.to_string()).collect();
-        assert_eq!(listed(&oldest, a, None), expected);
-        assert!(oldest.is_partial(a.class));
-    }
-
-    #[test]
-    fn claimed_ones_do_not_hide_those_that_may_go() {
-        let overflow = overflow(Policy::DropOldest);
-        let mut oldest = Oldest::new(&overflow);
-        let a = scope(&overflow, 1);
-        oldest.begin_scan(a.class);
-        let mut found = Found::new();
-        for counter in 0..3 * MAX {
-            found.offer(1, id(counter), &name(counter), counter < MAX || counter == 2 * MAX + 1);
-        }
-        oldest.end_scan(a.class, found);
-        let expected: Vec<_> = (0..2 * MAX).map(|counter| counter.to_string()).collect();
-        assert_eq!(listed(&oldest, a, None), expected);
-        assert!(oldest.is_partial(a.class));
-    }
-
-    #[test]
-    fn one_agent_of_many_is_looked_for_by_itself() {
-        let overflow = overflow(Policy::DropOldest);
-        let mut oldest = Oldest::new(&overflow);
-        let (a, b) = (scope(&overflow, 1), scope(&overflow, 2));
-        (0..MAX).for_each(|counter| oldest.arrived(a, id(counter), &name(counter)));
-        oldest.arrived(b, id(MAX), &name(MAX));
-        assert!(listed(&oldest, b, Some(2)).is_empty() && oldest.is_partial(b.class));
-        oldest.learn_agent(b.class, scan(2, [MAX]));
-        assert_eq!(listed(&oldest, b, Some(2)), [MAX.to_string()]);
-        assert_eq!(listed(&oldest, b, None).len(), CANDIDATES_MAX, "it is not among the oldest of all");
-        oldest.gone(b, id(MAX));
-        assert!(listed(&oldest, b, Some(2)).is_empty());
-    }
-
-    #[test]
-    fn of_a_class_that_refuses_nothing_is_a_candidate() {
-        let overflow = overflow(Policy::Refuse);
-        let mut oldest = Oldest::new(&overflow);
-        let a = scope(&overflow, 1);
-        oldest.arrived(a, id(1), &name(1));
-        oldest.found(a, id(2), &name(2));
-        assert!(listed(&oldest, a, None).is_empty() && !oldest.is_partial(a.class));
-    }
-}
+mod tests;

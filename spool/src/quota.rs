@@ -116,7 +116,7 @@ impl Quota {
     /// Promises room for one package. Without a scope it counts for the spool alone.
     pub(crate) fn reserve(self: &Arc<Self>, scope: Option<Scope>, bytes: u64) -> Result<Room, Shortage> {
         self.promise(scope, Count { files: 1, bytes }, bytes)?;
-        Ok(Room { quota: Arc::clone(self), scope, bytes, on_disk: 0 })
+        Ok(Room { quota: Arc::clone(self), scope, bytes, on_disk: 0, settled: false })
     }
 
     /// What a package of `bytes` would lack.
@@ -293,6 +293,7 @@ pub(crate) struct Room {
     bytes: u64,
     /// Of these, written to the disk.
     on_disk: u64,
+    settled: bool,
 }
 
 impl Room {
@@ -323,20 +324,23 @@ impl Room {
 
     /// The package is stored with `bytes`, which count until [`Quota::release`].
     pub(crate) fn settle(mut self, bytes: u64) {
-        let quota = Arc::clone(&self.quota);
-        let mut taken = lock(&quota.taken);
-        let promised = std::mem::take(&mut self.bytes);
-        taken.space.give_back(0, promised.saturating_sub(bytes));
-        // The drop that follows gives back an empty room and one file, which is not free for that.
-        taken.space.take(1, 0);
-        taken.pending.subtract(self.scope, Count { files: 0, bytes: promised });
-        taken.counts.add(self.scope, Count { files: 1, bytes });
-        taken.counts.subtract(self.scope, Count { files: 0, bytes: promised });
+        // All under one lock: nobody may see a package count twice.
+        let mut taken = lock(&self.quota.taken);
+        taken.on_disk = taken.on_disk.saturating_sub(self.on_disk);
+        taken.space.give_back(0, self.bytes.saturating_sub(bytes));
+        taken.pending.subtract(self.scope, Count { files: 1, bytes: self.bytes });
+        taken.counts.subtract(self.scope, Count { files: 0, bytes: self.bytes });
+        taken.counts.add(self.scope, Count { files: 0, bytes });
+        drop(taken);
+        self.settled = true;
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
         let mut taken = lock(&self.quota.taken);
         let less = Count { files: 1, bytes: self.bytes };
         taken.on_disk = taken.on_disk.saturating_sub(self.on_disk);

@@ -3,6 +3,10 @@
 //! Two locks order what changes the disk: commits take turns, and so do deletions, but one of each may run side by
 //! side. A third, held only for steps in memory, guards the index and the remembered deletions: both kinds of change
 //! appear in it at once, after they are durable.
+//!
+//! Whoever holds one lock takes only later ones: `dropping`, `deletions`, the log of `losses` and what is pending for it;
+//! beside these `commits`; then `state`, then that of `quota` or `poison`, which are held for steps in memory (and a look
+//! at the free space) and under which nothing else is locked. Nobody takes `state` under the log of `losses`.
 
 use std::fs::File;
 use std::io;

@@ -6,12 +6,10 @@ use std::time::SystemTime;
 
 use crate::clock::{Millis, millis, system_time};
 use crate::id::Id;
+use crate::overflow::CLASS_NAME_MAX;
 use crate::segments;
 
 pub(super) const RECORD_BYTES: usize = 96;
-
-/// Longest name of a class in a record; beyond it the name is cut.
-const CLASS_MAX: usize = 32;
 
 /// Stands for all classes where there are too many to tell them apart.
 pub(super) const ANY_CLASS: &str = "any";
@@ -129,8 +127,8 @@ impl Loss {
 
     /// Of a whole record; `None` for one of another version.
     pub(super) fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<Self> {
-        let class = &bytes[CLASS_AT..][..CLASS_MAX];
-        let end = class.iter().position(|&byte| byte == 0).unwrap_or(CLASS_MAX);
+        let class = &bytes[CLASS_AT..][..CLASS_NAME_MAX];
+        let end = class.iter().position(|&byte| byte == 0).unwrap_or(CLASS_NAME_MAX);
         Some(Self {
             id: id_of(bytes),
             class: String::from_utf8_lossy(&class[..end]).into(),
@@ -145,7 +143,7 @@ impl Loss {
 
 /// Where the class stands: after the seven numbers.
 const CLASS_AT: usize = 7 * 8;
-const _: () = assert!(CLASS_AT + CLASS_MAX + 8 == RECORD_BYTES);
+const _: () = assert!(CLASS_AT + CLASS_NAME_MAX + 8 == RECORD_BYTES);
 
 fn fields(numbers: [u64; 7]) -> [u8; RECORD_BYTES] {
     let mut bytes = [0; RECORD_BYTES];
@@ -176,7 +174,7 @@ pub(super) fn head_of(bytes: &[u8; RECORD_BYTES]) -> Option<usize> {
 }
 
 fn short(class: &str) -> &str {
-    let end = (0..=class.len().min(CLASS_MAX)).rev().find(|&end| class.is_char_boundary(end));
+    let end = (0..=class.len().min(CLASS_NAME_MAX)).rev().find(|&end| class.is_char_boundary(end));
     &class[..end.unwrap_or(0)]
 }
 
