@@ -59,6 +59,7 @@ fn a_mad_agent_fills_its_own_room_only() {
 }
 
 const INVENTORY: &str = "\
+max_size = \"500kB\"
 [[class]]
 name = \"inventory\"
 names = '^inv'
@@ -117,7 +118,7 @@ fn room_is_made_as_the_bytes_of_a_large_file_arrive() {
 #[test]
 fn an_archive_takes_the_room_of_its_content_only() {
     let one = INVENTORY.replace("max_files = 5", "max_files = 1");
-    let node = Node::start(&format!("{one}[spool]\nagent_max_bytes = \"2MB\"\n"));
+    let node = Node::start(&format!("{one}[spool]\nagent_max_bytes = \"500kB\"\n"));
     let mut client = node.connect();
     for number in 0..3_u8 {
         let zip = archive(&[("x", &[number; 1_000])]);
@@ -129,7 +130,7 @@ fn an_archive_takes_the_room_of_its_content_only() {
     assert_eq!(dropped.iter().map(|loss| loss.packages).sum::<u64>(), 2);
 
     // All that an agent may have.
-    let whole = vec![b'x'; 2_000_000];
+    let whole = vec![b'x'; 500_000];
     let zip = archive(&[("x", &whole)]);
     assert_eq!(client.offer("ZSEND", "web.1700000000.data", &zip), "ZSEND OK");
     assert_eq!(client.send("web.1700000001.data", b"x"), FULL);

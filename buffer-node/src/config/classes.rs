@@ -3,7 +3,7 @@
 use regex::bytes::{Regex, RegexBuilder};
 use tidegate_spool::{Allowance, CLASS_NAME_MAX, CLASSES_MAX, Class, DATA_CLASS, Overflow};
 
-use super::reader::{Problems, Section};
+use super::reader::{Place, Problems, Section};
 use super::values;
 use crate::report::SHARED_CLASS;
 
@@ -30,16 +30,19 @@ pub(super) fn overflow(
 ) -> Overflow {
     let part = |at_least| Allowance::Share { percent: AGENT_PERCENT, at_least };
     let agent_max_bytes = spool.take("agent_max_bytes", problems, values::bytes_allowed);
-    if let Some((Allowance::Exactly(most), place)) = agent_max_bytes
-        && most < max_size
-    {
-        let text =
-            "`spool.agent_max_bytes` is below `max_size`; an agent must be able to have at least one file";
-        problems.add(place, text);
-    }
+    let room_for_one = |name: &str, limit: Option<(Allowance, Place)>, problems: &mut Problems| {
+        if let Some((Allowance::Exactly(most), place)) = limit
+            && most < max_size
+        {
+            let text = format!("`{name}` is below `max_size`; there must be room for at least one file");
+            problems.add(place, text);
+        }
+        limit.map(|(most, _)| most)
+    };
+    let agent_max_bytes = room_for_one("spool.agent_max_bytes", agent_max_bytes, problems);
     let data = Class {
         policy: spool.take_or("overflow", Default::default(), problems, values::policy),
-        agent_max_bytes: agent_max_bytes.map_or(part(AGENT_BYTES_LEAST), |(most, _)| most),
+        agent_max_bytes: agent_max_bytes.unwrap_or(part(AGENT_BYTES_LEAST)),
         agent_max_files: spool.take_or(
             "agent_max_files",
             part(AGENT_FILES_LEAST),
@@ -61,16 +64,14 @@ pub(super) fn overflow(
                 problems.add(place, text);
             }
         }
+        let max_bytes = section.take("max_bytes", problems, values::bytes_allowed);
+        let agent_max_bytes = section.take("agent_max_bytes", problems, values::bytes_allowed);
         let class = Class {
             policy: section.take_or("overflow", Default::default(), problems, values::policy),
-            max_bytes: section.take_or("max_bytes", Allowance::Unlimited, problems, values::bytes_allowed),
+            max_bytes: room_for_one("class.max_bytes", max_bytes, problems).unwrap_or(Allowance::Unlimited),
             max_files: section.take_or("max_files", Allowance::Unlimited, problems, values::files_allowed),
-            agent_max_bytes: section.take_or(
-                "agent_max_bytes",
-                data.agent_max_bytes,
-                problems,
-                values::bytes_allowed,
-            ),
+            agent_max_bytes: room_for_one("class.agent_max_bytes", agent_max_bytes, problems)
+                .unwrap_or(data.agent_max_bytes),
             agent_max_files: section.take_or(
                 "agent_max_files",
                 data.agent_max_files,

@@ -117,7 +117,7 @@ fn classes_are_read_in_their_order_and_inherit_the_limits_of_agents() {
     for (part, expected) in parts.iter().zip([
         r#" name: "data", policy: Refuse, max_bytes: Unlimited, max_files: Unlimited, agent_max_bytes: Unlimited, agent_max_files: Exactly(7)"#,
         r#" name: "a-1", policy: DropOldest, max_bytes: Exactly(1000000000), max_files: Unlimited, agent_max_bytes: Unlimited, agent_max_files: Exactly(7)"#,
-        r#" name: "b", policy: Refuse, max_bytes: Unlimited, max_files: Exactly(5), agent_max_bytes: Unlimited, agent_max_files: Share { percent: 10, at_least: 0 }"#,
+        r#" name: "b", policy: Refuse, max_bytes: Unlimited, max_files: Exactly(5), agent_max_bytes: Unlimited, agent_max_files: Share { percent: 10, at_least: 1 }"#,
     ]) {
         assert!(part.starts_with(expected), "{part}");
     }
@@ -135,7 +135,8 @@ fn what_is_wrong_with_classes_is_reported_with_the_rest() {
          [[class]]\nname = \"Inventory\"\nname2 = 1\n\
          [[class]]\nname = \"x\"\nnames = 'x'\n\
          [[class]]\nname = \"x\"\nnames = 'y'\n\
-         [[class]]\nname = \"shared\"\nnames = 'y'\n",
+         [[class]]\nname = \"shared\"\nnames = 'y'\n\
+         [[class]]\nname = \"y\"\nnames = 'y'\nmax_bytes = 1\nagent_max_bytes = \"1MB\"\n",
     );
     for (line, expected) in [
         ("3:", "write \"refuse\" or \"drop_oldest\""),
@@ -148,6 +149,8 @@ fn what_is_wrong_with_classes_is_reported_with_the_rest() {
         ("11:", "unknown key `class.name2`; did you mean `class.name"),
         ("16:", "a second time"),
         ("19:", "choose another"),
+        ("24:", "`class.max_bytes` is below `max_size`"),
+        ("25:", "`class.agent_max_bytes` is below `max_size`"),
     ] {
         let hit = found
             .iter()
@@ -155,7 +158,7 @@ fn what_is_wrong_with_classes_is_reported_with_the_rest() {
         assert!(hit, "no {line} {expected} in {found:#?}");
     }
     // A bad expression is shown on lines of its own.
-    assert_eq!(found.iter().filter(|text| text.starts_with("node.toml:")).count(), 10, "{found:#?}");
+    assert_eq!(found.iter().filter(|text| text.starts_with("node.toml:")).count(), 12, "{found:#?}");
     assert!(problems("directory = \"/d\"\n[class]\nname = \"x\"\n")[0].contains("write `[[class]]`"));
 }
 

@@ -66,26 +66,28 @@ pub(super) fn positive_size(value: &DeValue<'_>) -> Result<u64, String> {
 
 /// How many bytes of the next larger limit: a size, a part such as "25%", or "off".
 pub(super) fn bytes_allowed(value: &DeValue<'_>) -> Result<Allowance, String> {
-    allowance(value, size).map_err(|()| {
+    allowance(value, size, 0).map_err(|()| {
         format!("is {}; write a size such as \"5GB\", a part such as \"25%\", or \"off\"", kind(value))
     })
 }
 
 /// How many files of the next larger limit: a number, a part such as "25%", or "off".
 pub(super) fn files_allowed(value: &DeValue<'_>) -> Result<Allowance, String> {
-    allowance(value, |value| number(value, 1, u64::MAX))
+    // A part of a small number is none at all, and then nothing ever got in.
+    allowance(value, |value| number(value, 1, u64::MAX), 1)
         .map_err(|()| format!("is {}; write a number, a part such as \"25%\", or \"off\"", kind(value)))
 }
 
 fn allowance(
     value: &DeValue<'_>,
     exactly: impl Fn(&DeValue<'_>) -> Result<u64, String>,
+    at_least: u64,
 ) -> Result<Allowance, ()> {
     match value.as_str() {
         Some("off") => return Ok(Allowance::Unlimited),
         Some(text) if text.ends_with('%') => {
             let percent = text.trim_end_matches('%').parse().map_err(drop)?;
-            let part = Allowance::Share { percent, at_least: 0 };
+            let part = Allowance::Share { percent, at_least };
             return if (1..=100).contains(&percent) { Ok(part) } else { Err(()) };
         }
         _ => {}
@@ -197,7 +199,8 @@ mod tests {
     fn an_allowance_is_a_size_a_part_or_off() {
         assert_eq!(bytes_allowed(&value("\"5GB\"")), Ok(Allowance::Exactly(5_000_000_000)));
         assert_eq!(files_allowed(&value("500000")), Ok(Allowance::Exactly(500_000)));
-        assert_eq!(files_allowed(&value("\"25%\"")), Ok(Allowance::Share { percent: 25, at_least: 0 }));
+        assert_eq!(bytes_allowed(&value("\"25%\"")), Ok(Allowance::Share { percent: 25, at_least: 0 }));
+        assert_eq!(files_allowed(&value("\"25%\"")), Ok(Allowance::Share { percent: 25, at_least: 1 }));
         assert_eq!(bytes_allowed(&value("\"off\"")), Ok(Allowance::Unlimited));
         for text in ["0", "\"0%\"", "\"101%\"", "\"%\"", "\"5.5%\"", "\"none\"", "true", "\"25 %\""] {
             bytes_allowed(&value(text)).expect_err(text);
