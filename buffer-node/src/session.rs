@@ -54,7 +54,7 @@ struct Session<S> {
 enum Work {
     Nothing,
     /// A body is arriving.
-    Receiving(Upload),
+    Receiving(Box<Upload>),
     /// A body is arriving that cannot be kept: it is read to its end, where the protocol has words for it.
     Spoilt {
         name: Name,
@@ -141,7 +141,7 @@ where
     async fn offer(&mut self, name: Name, size: u64, packing: Packing) {
         match Upload::begin(&self.node, name.clone(), size, packing).await {
             Ok(upload) => {
-                self.work = Work::Receiving(upload);
+                self.work = Work::Receiving(Box::new(upload));
                 let now = self.link.now();
                 self.link.machine().accept(now);
             }
