@@ -79,8 +79,13 @@ pub(crate) mod fact {
     pub(crate) const STAGING: &str = "staging";
     /// The boot of the machine in which a server ran last.
     pub(crate) const BOOT: &str = "boot";
-    /// A start found the last transaction torn, and staged files may be known to nobody for that.
+    /// A start found the last transaction torn, or the ledger an [`OLDER`] one, and staged files may be known to nobody
+    /// for that.
     pub(crate) const TORN: &str = "torn";
+    /// The value of [`TORN`] when the staging directory has seen later starts than the ledger.
+    pub(crate) const OLDER: &str = "older";
+    /// How many starts it has seen.
+    pub(crate) const STARTS: &str = "starts";
 }
 
 /// The order of arrival, for queries that an index answers with few rows. Without the sign SQLite rather reads all rows

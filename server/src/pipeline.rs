@@ -128,12 +128,22 @@ impl Pipeline {
             ledger: ledger.id()?,
             mark: ledger.staging_mark()?,
             unfinished: ledger.packages_with_files()?.len(),
+            starts: ledger.fact(fact::STARTS)?.and_then(|starts| starts.parse().ok()).unwrap_or(0),
         };
         let staging = Staging::open(&settings.staging, &settings.directory, settings.ownership, &tie)?;
-        // Before any package is recorded that lies there.
-        if tie.mark.as_deref() != Some(staging.mark()) {
-            ledger.write(|batch| batch.fact(fact::STAGING, staging.mark()))?;
-        }
+        let starts = tie.starts.max(staging.starts()) + 1;
+        ledger.write(|batch| {
+            // Before any package is recorded that lies there.
+            if tie.mark.as_deref() != Some(staging.mark()) {
+                batch.fact(fact::STAGING, staging.mark())?;
+            }
+            // With the count, which hides it from the next start.
+            if staging.starts() > tie.starts {
+                batch.fact(fact::TORN, fact::OLDER)?;
+            }
+            batch.fact(fact::STARTS, &starts.to_string())
+        })?;
+        staging.count_start(starts)?;
         let pipeline = Self {
             ledger,
             staging,

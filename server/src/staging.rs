@@ -6,6 +6,9 @@
 //! - It belongs to one ledger, whose id it carries, beside a mark of its own that the ledger knows. A missing staged file
 //!   means "already delivered" only in the right directory: with an unmounted or replaced one, the same absence would
 //!   be a loss, so the server refuses. The mark tells the directory below a mount point from the one mounted over it.
+//! - A file in it may be the only copy of a package that the site has deleted. The ledger knows it, unless that is an
+//!   older one than was here before (restored from a backup, or its log lost). So both count the starts: the ledger
+//!   first, and a directory that has seen more of them is swept of nothing.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -78,6 +81,8 @@ pub(crate) struct Tie {
     pub(crate) mark: Option<String>,
     /// How many packages have their files there.
     pub(crate) unfinished: usize,
+    /// How many starts it has seen.
+    pub(crate) starts: u64,
 }
 
 /// An open staging directory.
@@ -85,19 +90,38 @@ pub(crate) struct Tie {
 pub(crate) struct Staging {
     directory: PathBuf,
     ownership: Ownership,
-    /// What stands in [`OWNER`]: the ledger's id and the mark.
-    owner: String,
+    owner: Owner,
     start: String,
     counter: AtomicU64,
 }
 
+/// What stands in [`OWNER`]: `<ledger> <mark>`, and from the first start on `<ledger> <starts> <mark>`.
+#[derive(Debug)]
+struct Owner {
+    ledger: String,
+    mark: String,
+    starts: u64,
+}
+
+impl Owner {
+    fn read(directory: &Path) -> io::Result<Option<Self>> {
+        match fs::read_to_string(directory.join(OWNER)) {
+            Ok(text) => Ok(Self::parse(&text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (ledger, rest) = text.split_once(' ')?;
+        let (starts, mark) = rest.split_once(' ').unwrap_or(("0", rest));
+        Some(Self { ledger: ledger.to_owned(), mark: mark.to_owned(), starts: starts.parse().ok()? })
+    }
+}
+
 /// Whose a directory says to be: the ledger's id and the directory's own mark. `None` when it is absent or says nothing.
 pub(crate) fn owner_of(directory: &Path) -> io::Result<Option<(String, String)>> {
-    match fs::read_to_string(directory.join(OWNER)) {
-        Ok(owner) => Ok(owner.split_once(' ').map(|(ledger, mark)| (ledger.to_owned(), mark.to_owned()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    Ok(Owner::read(directory)?.map(|owner| (owner.ledger, owner.mark)))
 }
 
 /// A file in the staging directory; it goes with this value unless it is [kept](StagedFile::keep).
@@ -145,21 +169,21 @@ impl Staging {
         let owner_file = directory.join(OWNER);
         let start = Self::new_mark();
         let owner = match fs::read_to_string(&owner_file) {
-            Ok(owner) => owner,
+            Ok(owner) => Owner::parse(&owner).filter(|owner| owner.ledger == tie.ledger),
             Err(error) if error.kind() == io::ErrorKind::NotFound && unfinished == 0 => {
                 Self::tie(directory, &tie.ledger, &start)?;
-                format!("{} {start}", tie.ledger)
+                Some(Owner { ledger: tie.ledger.clone(), mark: start.clone(), starts: 0 })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StagingError::Replaced { staging: shown(), unfinished });
             }
             Err(error) => return Err(failed(format!("cannot read {}", owner_file.display()))(error)),
         };
-        let Some(mark) = owner.strip_prefix(&tie.ledger).and_then(|rest| rest.strip_prefix(' ')) else {
+        let Some(owner) = owner else {
             return Err(StagingError::Foreign { staging: shown() });
         };
         // Without unfinished packages any directory of this ledger will do.
-        if unfinished > 0 && tie.mark.as_deref() != Some(mark) {
+        if unfinished > 0 && tie.mark.as_ref() != Some(&owner.mark) {
             return Err(StagingError::Replaced { staging: shown(), unfinished });
         }
         let staging = Arc::new(Self {
@@ -201,14 +225,28 @@ impl Staging {
 
     /// Ties `directory` to a ledger, whatever it was tied to.
     pub(crate) fn tie(directory: &Path, ledger: &str, mark: &str) -> Result<(), StagingError> {
+        Self::write_owner(directory, &format!("{ledger} {mark}"))
+    }
+
+    fn write_owner(directory: &Path, text: &str) -> Result<(), StagingError> {
         let owner = directory.join(OWNER);
-        durable::replace(&owner, format!("{ledger} {mark}").as_bytes())
+        durable::replace(&owner, text.as_bytes())
             .map_err(|source| StagingError::Io { what: format!("cannot write {}", owner.display()), source })
     }
 
     /// What tells this directory from every other one of its ledger.
     pub(crate) fn mark(&self) -> &str {
-        self.owner.split_once(' ').map_or("", |(_, mark)| mark)
+        &self.owner.mark
+    }
+
+    /// How many starts it has seen.
+    pub(crate) fn starts(&self) -> u64 {
+        self.owner.starts
+    }
+
+    /// Counts a start, which the ledger has counted.
+    pub(crate) fn count_start(&self, starts: u64) -> Result<(), StagingError> {
+        Self::write_owner(&self.directory, &format!("{} {starts} {}", self.owner.ledger, self.owner.mark))
     }
 
     /// Where it is.
@@ -252,7 +290,10 @@ impl Staging {
 
     /// Whether this still is the directory that it was at the start.
     pub(crate) fn is_intact(&self) -> bool {
-        fs::read_to_string(self.directory.join(OWNER)).is_ok_and(|owner| owner == self.owner)
+        let owner = Owner::read(&self.directory);
+        owner.is_ok_and(|owner| {
+            owner.is_some_and(|owner| owner.ledger == self.owner.ledger && owner.mark == self.owner.mark)
+        })
     }
 
     /// Removes every staged file that is not in `keep`. Returns how many.

@@ -10,8 +10,8 @@
 //! | gone | held | taken away by somebody | said aloud; the site may still have it |
 //!
 //! Two starts are different. After a loss of power, what is committed and there may have been seen by the pipeline:
-//! `after_power_loss` decides ([`super::boot`]). After a torn transaction, what the ledger does not know may have been
-//! recorded by it: such files are set aside instead of removed.
+//! `after_power_loss` decides ([`super::boot`]). After a torn transaction, and with a ledger older than the staging
+//! directory, what the ledger does not know may have been recorded: such files are set aside instead of removed.
 
 use std::collections::HashSet;
 
@@ -76,9 +76,14 @@ impl Pipeline {
     /// Removes staged files that the ledger does not know, or sets them aside. Returns how many.
     fn clean(&self, packages: &[Package]) -> Result<usize, Trouble> {
         let known: HashSet<&str> = packages.iter().map(|package| package.staged.as_str()).collect();
-        if self.ledger.fact(fact::TORN)?.is_none() {
+        let Some(why) = self.ledger.fact(fact::TORN)? else {
             return self.staging.sweep(&known).map_err(Trouble::io("cannot clean the staging directory"));
-        }
+        };
+        let why = if why == fact::OLDER {
+            "the ledger is older than the staging directory (restored from a backup, or its log is lost)"
+        } else {
+            "the ledger's last transaction was torn"
+        };
         let aside = self
             .staging
             .set_aside(&known)
@@ -86,8 +91,8 @@ impl Pipeline {
         for file in &aside {
             tracing::warn!(
                 file = %file.display(),
-                "the ledger's last transaction was torn, so it does not know this file: it was not delivered, and \
-                 is kept. If its site does not send it again, it can be rescued here"
+                "{why}, so it does not know this file: it was not delivered, and is kept. If its site does not send it \
+                 again, it can be rescued here"
             );
         }
         Ok(aside.len())

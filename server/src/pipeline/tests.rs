@@ -580,6 +580,35 @@ fn after_a_torn_transaction_files_that_the_ledger_does_not_know_are_set_aside() 
 }
 
 #[test]
+fn with_an_older_ledger_files_that_it_does_not_know_are_set_aside() {
+    let root = tempfile::tempdir().unwrap();
+    let Incoming { staging, state, .. } = settings(&root);
+    drop(open(&root));
+    let backup = root.path().join("backup");
+    fs::create_dir(&backup).unwrap();
+    for file in fs::read_dir(&state).unwrap().map(|entry| entry.unwrap()) {
+        fs::copy(file.path(), backup.join(file.file_name())).unwrap();
+    }
+    let pipeline = open(&root);
+    pipeline.hold(SITE, vec![received(&pipeline, "web01.5.data", b"the only copy")]).unwrap();
+    drop(pipeline);
+    fs::remove_dir_all(&state).unwrap();
+    fs::rename(&backup, &state).unwrap();
+    // The start that finds out dies before it has done anything about it.
+    let dying = || Pipeline::open(&settings(&root), Crash::panicking_at("before-swept", 1));
+    std::panic::catch_unwind(dying).expect_err("it was to die");
+    for _ in 0..2 {
+        drop(open(&root));
+        let left = files(&staging);
+        assert!(left.len() == 1 && left[0].ends_with(".aside"), "{left:?}");
+        assert_eq!(fs::read(staging.join(&left[0])).unwrap(), b"the only copy");
+    }
+    fs::write(staging.join("123-00000001.staged"), "not recorded").unwrap();
+    drop(open(&root));
+    assert_eq!(files(&staging).len(), 1, "from then on both are of one age");
+}
+
+#[test]
 fn a_version_that_only_a_mv_showed_ends_the_delivered_one_before_it() {
     let root = tempfile::tempdir().unwrap();
     let pipeline = open(&root);
