@@ -7,8 +7,10 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use crate::body::digest_of;
 use crate::config::Incoming;
 use crate::ledger::{Beside, LedgerError, LossReason, Package};
+use crate::names;
 
 /// The packages that wait for an operator.
 #[derive(Debug)]
@@ -26,6 +28,10 @@ pub(crate) enum Outcome {
     Unknown,
     /// Its file is gone from the staging directory: there is nothing to deliver. It can be purged.
     FileMissing(Package),
+    /// Its file does not have the bytes that came: it would never be delivered.
+    Changed(Package),
+    /// A good copy of it came later and was delivered: the pipeline would have it twice.
+    GoodCopyDelivered(Package),
 }
 
 impl Quarantine {
@@ -42,7 +48,7 @@ impl Quarantine {
 
     /// The package with this number.
     pub(crate) fn one(&self, id: i64) -> Result<Option<Package>, LedgerError> {
-        Ok(self.list(None)?.into_iter().find(|package| package.id == id))
+        self.ledger.in_quarantine(id)
     }
 
     /// Where a package's file lies.
@@ -50,15 +56,28 @@ impl Quarantine {
         self.staging.join(&package.staged)
     }
 
-    /// Has a package delivered after all, under the name it came with if that is free now.
+    /// Has a package delivered after all, under the name it came with if that is free now. Only one whose bytes are
+    /// those that came: for a committed one the site's copy is not taken any more.
     pub(crate) fn requeue(&mut self, id: i64) -> Result<Outcome, LedgerError> {
         let Some(package) = self.one(id)? else { return Ok(Outcome::Unknown) };
-        // A committed package without its file counts as delivered.
-        if !self.path(&package).exists() {
-            return Ok(Outcome::FileMissing(package));
+        let path = self.path(&package);
+        match digest_of(&path) {
+            Ok((digest, _)) if digest == package.digest => {}
+            // A committed package without its file counts as delivered.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::FileMissing(package)),
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(LedgerError::File { what: format!("cannot read {}", path.display()), source });
+            }
+            _ => return Ok(Outcome::Changed(package)),
         }
-        let changed = self.ledger.write(|batch| batch.requeue(&package))?;
-        Ok(if changed { Outcome::Done(package) } else { Outcome::Unknown })
+        // Other names and undamaged versions may come again with the same bytes, and be new.
+        let once = package.is_damaged() || names::is_timed(&package.name, &package.digest);
+        self.ledger.write(|batch| {
+            if once && batch.was_delivered_later(&package)? {
+                return Ok(Outcome::GoodCopyDelivered(package));
+            }
+            Ok(if batch.requeue(&package)? { Outcome::Done(package) } else { Outcome::Unknown })
+        })
     }
 
     /// Throws a package away: its row, leaving a loss record, and then its file. A site that still has it
@@ -67,8 +86,8 @@ impl Quarantine {
         let Some(package) = self.one(id)? else { return Ok(Outcome::Unknown) };
         let changed = self.ledger.write(|batch| {
             let changed = batch.purge(&package)?;
-            // The loss of a damaged one was recorded when it was certain; a good copy of it may have come.
-            if changed && !package.is_damaged() {
+            // The loss of a damaged one was recorded when its site showed it no more, unless a good copy had come.
+            if changed && (package.on_site || !package.is_damaged()) {
                 batch.lost(&package, LossReason::Purged)?;
             }
             Ok(changed)

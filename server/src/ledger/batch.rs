@@ -162,10 +162,11 @@ impl<'a> Batch<'a> {
     }
 
     /// A committed package cannot be delivered. Returns whether its file stays: a second damaged copy of what the site
-    /// still has tells nothing that the first does not, and gives way to it.
+    /// still has tells nothing that the first does not, and a good copy that was delivered says all.
     pub(crate) fn quarantine(&self, package: &Package, reason: &str) -> rusqlite::Result<bool> {
         let damaged = reason.starts_with(DAMAGED);
-        if damaged && package.on_site && self.has_damaged_copy(package)? {
+        let is_told = package.on_site && damaged && self.has_damaged_copy(package)?;
+        if is_told || damaged && self.was_delivered_later(package)? {
             self.tx.prepare_cached("DELETE FROM package WHERE id = ?1")?.execute([package.id])?;
             return Ok(false);
         }
@@ -193,6 +194,16 @@ impl<'a> Batch<'a> {
             .exists(params![package.site, package.name.as_bytes(), package.digest.as_bytes()])
     }
 
+    /// Whether a package that came after this one, the same in site, name and bytes, was delivered.
+    pub(crate) fn was_delivered_later(&self, package: &Package) -> rusqlite::Result<bool> {
+        self.tx
+            .prepare_cached(
+                "SELECT 1 FROM package
+                 WHERE name = ?1 AND site = ?2 AND digest = ?3 AND id > ?4 AND state = 'delivered'",
+            )?
+            .exists(params![package.name.as_bytes(), package.site, package.digest.as_bytes(), package.id])
+    }
+
     /// A package in quarantine is to be delivered after all. Returns whether it still was there.
     pub(crate) fn requeue(&self, package: &Package) -> rusqlite::Result<bool> {
         let target = package.name.as_bytes();
@@ -200,7 +211,7 @@ impl<'a> Batch<'a> {
         let changed = self
             .tx
             .prepare_cached(
-                "UPDATE package SET state = 'committed', target = ?2, sum = ?3
+                "UPDATE package SET state = 'committed', delivered = NULL, target = ?2, sum = ?3
                  WHERE id = ?1 AND state = 'quarantined'",
             )?
             .execute(params![package.id, target, sum])?;

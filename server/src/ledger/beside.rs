@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::package::COLUMNS;
 use super::{Batch, LedgerError, OF_FEW, Package, open, schema};
@@ -45,6 +45,14 @@ impl Beside {
         ))?;
         let rows = query.query_map(params![site], Package::of)?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The package in quarantine with this number.
+    pub(crate) fn in_quarantine(&self, id: i64) -> Result<Option<Package>, LedgerError> {
+        let mut query = self
+            .db
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM package WHERE id = ?1 AND state = 'quarantined'"))?;
+        Ok(query.query_row([id], Package::of).optional()?)
     }
 
     /// Runs `changes` in one transaction, as [`super::Ledger::write`] does.

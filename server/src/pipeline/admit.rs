@@ -164,9 +164,9 @@ impl Pipeline {
             .open_packages(site, &name)?
             .into_iter()
             .partition(|package| package.state == State::Held);
-        let is_known = |package: &Package| package.digest == digest && !package.is_damaged();
         let known = !sabotage::breaks(Switch::ForgetDuplicates)
-            && (others.iter().any(is_known) || self.is_repeat(site, &name, &digest, SystemTime::now())?);
+            && (self.is_known(&others, &digest)?
+                || self.is_repeat(site, &name, &digest, SystemTime::now())?);
         let same = held.last().filter(|last| !known && last.digest == digest);
         let same = same.map(|last| self.is_undamaged(last)).transpose()?;
         let what = if same == Some(true) {
@@ -188,6 +188,26 @@ impl Pipeline {
         let mut replaced = others;
         replaced.retain(|package| package.is_done() && package.digest != digest);
         Ok(Admitted { name, digest, size, modified, what, held, replaced })
+    }
+
+    /// Whether one of these has this content for sure. What is committed was not compared since it was written, and
+    /// may prove damaged when it is handed over: then the copy that came is the good one.
+    fn is_known(&self, others: &[Package], digest: &Digest) -> Result<bool, Trouble> {
+        for package in others.iter().filter(|package| package.digest == *digest && !package.is_damaged()) {
+            if package.state != State::Committed {
+                return Ok(true);
+            }
+            match digest_of(&self.staging.path(&package.staged)) {
+                Ok((found, _)) if found == *digest => return Ok(true),
+                // It was handed over.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(Trouble::io("cannot read a staged file that is committed")(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(false)
     }
 
     fn is_repeat(&self, site: &str, name: &Name, digest: &Digest, now: SystemTime) -> Result<bool, Trouble> {

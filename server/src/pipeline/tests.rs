@@ -330,10 +330,16 @@ fn a_damaged_only_copy_goes_to_quarantine_leaves_a_loss_record_and_blocks_nothin
     drop(pipeline);
     let pipeline = open(&root);
     assert_eq!(files(&staging), [listed[0].staged.clone()], "a start keeps them too");
-    assert_eq!(quarantine(&root).requeue(listed[0].id).unwrap(), Outcome::Done(listed[0].clone()));
+    assert_eq!(quarantine(&root).requeue(listed[0].id).unwrap(), Outcome::Changed(listed[0].clone()));
     pipeline.resume(SITE).unwrap();
-    assert_eq!(quarantine(&root).list(Some(SITE)).unwrap().len(), 1, "it is as damaged as before");
+    assert_eq!(quarantine(&root).list(Some(SITE)).unwrap(), listed, "it is as damaged as before");
+    damage(&staging);
+    assert_eq!(quarantine(&root).requeue(listed[0].id).unwrap(), Outcome::Done(listed[0].clone()));
+    damage(&staging);
+    pipeline.resume(SITE).unwrap();
     assert_eq!(losses(&root), [("damaged".to_owned(), 1)], "one loss is counted once");
+    quarantine(&root).purge(listed[0].id).unwrap();
+    assert_eq!(losses(&root), [("damaged".to_owned(), 1)], "even if it is purged");
 }
 
 #[test]
@@ -353,9 +359,45 @@ fn a_damaged_copy_of_what_the_site_still_has_is_received_again_and_nothing_is_lo
     assert_eq!(losses(&root), []);
     let listed = quarantine(&root).list(None).unwrap();
     assert!(listed[0].reason.as_ref().unwrap().ends_with("; a good copy was delivered later"), "{listed:?}");
+    damage(&staging);
+    let id = listed[0].id;
+    assert_eq!(quarantine(&root).requeue(id).unwrap(), Outcome::GoodCopyDelivered(listed[0].clone()));
     quarantine(&root).purge(listed[0].id).unwrap();
     assert_eq!(losses(&root), []);
     assert_eq!(files(&staging), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_damaged_after_it_was_requeued_does_not_keep_the_good_copy_from_being_taken() {
+    let root = tempfile::tempdir().unwrap();
+    let Incoming { directory, staging, .. } = settings(&root);
+    die_before_delivery(&root, "web01.1700000000.data", b"content");
+    damage(&staging);
+    let pipeline = open(&root);
+    damage(&staging);
+    let id = quarantine(&root).list(None).unwrap()[0].id;
+    assert!(matches!(quarantine(&root).requeue(id).unwrap(), Outcome::Done(_)), "its bytes are back");
+    damage(&staging);
+    let kept = accept(&pipeline, "web01.1700000000.data", b"content").unwrap();
+    assert!(kept.len() == 1 && !kept[0].is_repeat(), "the site's copy is the good one");
+    assert_eq!(fs::read(directory.join("web01.1700000000.data")).unwrap(), b"content");
+    pipeline.resume(SITE).unwrap();
+    pipeline.listed(SITE, |_| false).unwrap();
+    assert_eq!(files(&directory).len(), 1);
+    assert_eq!(quarantine(&root).list(None).unwrap(), [], "the good copy says all");
+    assert_eq!((losses(&root), files(&staging)), (vec![], vec![]));
+}
+
+#[test]
+fn a_damaged_copy_that_is_purged_while_the_site_has_it_is_recorded() {
+    let root = tempfile::tempdir().unwrap();
+    die_before_delivery(&root, "web01.1700000000.data", b"content");
+    damage(&settings(&root).staging);
+    let pipeline = open(&root);
+    let id = quarantine(&root).list(None).unwrap()[0].id;
+    quarantine(&root).purge(id).unwrap();
+    pipeline.listed(SITE, |_| false).unwrap();
+    assert_eq!(losses(&root), [("purged".to_owned(), 1)]);
 }
 
 #[test]

@@ -178,6 +178,15 @@ fn decide(
             Ok(Outcome::Done(_)) => (done_word, ""),
             Ok(Outcome::Unknown) => ("left", ": it is not in quarantine any more"),
             Ok(Outcome::FileMissing(_)) => ("left", ": its file is gone; put it back, or purge it"),
+            Ok(Outcome::Changed(package)) if package.on_site => {
+                ("left", ": its file does not have the bytes that came; it is pulled again while the site has it")
+            }
+            Ok(Outcome::Changed(_)) => {
+                ("left", ": its file does not have the bytes that came; put a good copy in its place, or purge it")
+            }
+            Ok(Outcome::GoodCopyDelivered(_)) => {
+                ("left", ": the same bytes came again and were delivered; purge it")
+            }
             Err(_) => ("failed", ""),
         };
         failed += usize::from(word != done_word);
