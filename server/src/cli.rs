@@ -223,14 +223,22 @@ pub(crate) enum Failure {
     Other(String),
 }
 
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        Self::ledger(&error)
+    }
+}
+
 impl Failure {
     /// The ledger cannot be used.
     pub(crate) fn ledger(error: &LedgerError) -> Self {
         let text = error.to_string();
         match error {
             LedgerError::Locked(_) | LedgerError::Unfinished | LedgerError::Older => Self::Temporary(text),
-            // A restart mends neither.
-            LedgerError::Newer { .. } | LedgerError::Damaged(_) => Self::Setting(text),
+            // A restart mends none of them.
+            LedgerError::Newer { .. } | LedgerError::Damaged(_) | LedgerError::ResetUnfinished => {
+                Self::Setting(text)
+            }
             LedgerError::File { source, .. } => Self::io(text, source),
             LedgerError::Sql(_) => Self::Other(text),
         }

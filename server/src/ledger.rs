@@ -32,6 +32,7 @@ pub(crate) use history::Retention;
 pub(crate) use losses::{LossReason, LossRow};
 pub(crate) use package::{DAMAGED, Package, State, milliseconds, seconds};
 pub(crate) use reader::{Found, Reader, Rows, Standing};
+pub(crate) use replace::Replacement;
 pub(crate) use site::{SiteNote, SiteRow};
 
 use std::path::Path;
@@ -105,10 +106,10 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Opens the ledger in `directory`, which is made if need be, and keeps every other process out.
     pub(crate) fn open(directory: &Path) -> Result<Self, LedgerError> {
-        Self::open_locked(directory, open::Lock::take(directory)?)
-    }
-
-    fn open_locked(directory: &Path, lock: open::Lock) -> Result<Self, LedgerError> {
+        let lock = open::Lock::take(directory)?;
+        if replace::is_under_way(directory) {
+            return Err(LedgerError::ResetUnfinished);
+        }
         let torn = open::check_log(directory)?;
         let mut db = open::database(directory)?;
         if torn {

@@ -31,7 +31,7 @@ pub(crate) const OWNER: &str = "ledger-id";
 const ENDING: &str = ".staged";
 
 /// The end of the name of one that was set aside.
-const ASIDE_ENDING: &str = ".aside";
+pub(crate) const ASIDE_ENDING: &str = ".aside";
 
 /// How many files of a batch are fsynced side by side.
 const SYNC_THREADS: usize = 8;

@@ -34,6 +34,12 @@ pub(crate) enum LedgerError {
     /// No server runs, and the last one left what only a start can look into.
     #[error("the last server was stopped in the middle of a transaction: start it again first")]
     Unfinished,
+    /// Between the old ledger and the new one.
+    #[error(
+        "`tidegate-server ledger reset` was begun and not ended: run it again (with --yes). It goes on where it was, and \
+         nothing that was received is touched meanwhile"
+    )]
+    ResetUnfinished,
     /// The database.
     #[error("ledger: {0}")]
     Sql(rusqlite::Error),

@@ -462,9 +462,29 @@ fn a_replaced_ledger_tells_what_is_sound_in_it() {
     drop(ledger);
     tamper(directory.path(), "UPDATE package SET size = 6 WHERE id = 2");
     Ledger::open(directory.path()).unwrap_err();
-    let replaced = Ledger::replace(directory.path()).unwrap();
-    assert_eq!(replaced.readable, [sound]);
-    assert_ne!(replaced.ledger.id().unwrap(), id);
-    assert!(replaced.moved[0].exists());
-    assert_eq!(replaced.ledger.staged_packages().unwrap(), []);
+    // The first is ended before the staging directory is tied to it, the second goes on.
+    for ended in [false, true] {
+        let replacement = Replacement::begin(directory.path()).unwrap();
+        let mut readable = replacement.readable();
+        let packages = std::mem::take(&mut readable.packages);
+        assert_eq!(packages, std::slice::from_ref(&sound));
+        let moved = replacement.put(
+            &readable,
+            |batch| packages.iter().try_for_each(|package| batch.adopt(package)),
+            |_| if ended { Ok(()) } else { Err(LedgerError::Unfinished) },
+        );
+        assert_eq!(moved.is_ok(), ended);
+        if ended {
+            assert!(moved.unwrap()[0].exists());
+        } else {
+            let refused = Ledger::open(directory.path()).unwrap_err();
+            assert!(matches!(refused, LedgerError::ResetUnfinished), "{refused}");
+        }
+    }
+    let ledger = Ledger::open(directory.path()).unwrap();
+    assert_ne!(ledger.id().unwrap(), id);
+    assert_eq!(ledger.staged_packages().unwrap(), [sound]);
+    let names = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let aside = names.filter(|name| name.to_str().unwrap().ends_with(".sqlite")).count();
+    assert_eq!(aside, 3, "each that was replaced has a name of its own");
 }
