@@ -83,7 +83,8 @@ pub(crate) enum Command {
     },
     /// Compares the ledger with the staging directory and, by asking each site for its listing, with the sites; says
     /// what does not add up, what it means and what to do. Changes nothing, safe beside a running server. Exit code
-    /// 0: all adds up; 1: something does not; 69: a site could not be asked.
+    /// 0: all adds up; 1: something does not; 69: a site could not be asked; 75: the ledger is in use for longer than
+    /// a moment; 77: the ledger may not be read by this user.
     Verify {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -240,6 +241,10 @@ impl Failure {
                 Self::Setting(text)
             }
             LedgerError::File { source, .. } => Self::io(text, source),
+            LedgerError::Sql(_) if error.is_busy() || error.is_full() => Self::Temporary(text),
+            LedgerError::Sql(_) if error.is_barred() => {
+                Self::Permission(format!("{text}; run as the user of the service, or mend the permissions"))
+            }
             LedgerError::Sql(_) => Self::Other(text),
         }
     }

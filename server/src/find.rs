@@ -141,9 +141,9 @@ fn nothing(config: &Config, question: &Question, name: &[u8], oldest: Option<i64
     let history = config.incoming.history;
     let _ = write!(
         text,
-        "kept are the last {} packages, at most {} days (history_max, history_keep)",
+        "kept are the last {} packages, at most {} (history_max, history_keep)",
         history.max,
-        history.keep.as_secs() / 86_400
+        report::lasting(history.keep.as_secs())
     );
     match oldest {
         Some(at) => {

@@ -64,7 +64,9 @@ impl Quarantine {
         match digest_of(&path) {
             Ok((digest, _)) if digest == package.digest => {}
             // A committed package without its file counts as delivered.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::FileMissing(package)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Outcome::FileMissing(package));
+            }
             Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(LedgerError::File { what: format!("cannot read {}", path.display()), source });
             }

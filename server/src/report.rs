@@ -45,6 +45,16 @@ pub(crate) fn ago(seconds: i64) -> String {
     }
 }
 
+/// A length of time, never rounded up.
+pub(crate) fn lasting(seconds: u64) -> String {
+    match seconds {
+        ..60 => format!("{seconds} s"),
+        60..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} hours", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 /// A time of the ledger, in UTC.
 pub(crate) fn utc(seconds: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|time| time.format(&Rfc3339).ok());
@@ -96,6 +106,11 @@ mod tests {
             assert_eq!(unescape(OsStr::from_bytes(name)), name, "as it is");
         }
         assert_eq!(unescape(OsStr::new("\\x+1\\xg0\\x")), b"\\x+1\\xg0\\x", "no bytes of two digits");
+    }
+
+    #[test]
+    fn half_a_day_is_not_no_day() {
+        assert_eq!([59, 3_600, 43_200, 2_592_000].map(lasting), ["59 s", "60 min", "12 hours", "30 days"]);
     }
 
     #[test]

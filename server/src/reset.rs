@@ -141,7 +141,7 @@ impl Adopted {
                 Err(error)
             }
         };
-        self.unknown += usize::from(row.is_none());
+        self.unknown += usize::from(row.as_ref().is_none_or(|row| row.site == UNKNOWN));
         let counted = row.as_ref().is_some_and(|row| row.is_damaged() && !row.on_site);
         let package = match row {
             Some(row) => known(row, content.map(|((digest, _), _)| digest)),
@@ -187,7 +187,9 @@ fn unknown(
             Digest::from([0; 32]),
             0,
             now,
-            format!("{DAMAGED} on this server's disk, and nobody knows whose it is: it cannot be read: {error}"),
+            format!(
+                "{DAMAGED} on this server's disk, and nobody knows whose it is: it cannot be read: {error}"
+            ),
         ),
     };
     let stem = staged.split('.').next().unwrap_or(staged);

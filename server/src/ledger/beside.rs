@@ -49,9 +49,9 @@ impl Beside {
 
     /// The package in quarantine with this number.
     pub(crate) fn in_quarantine(&self, id: i64) -> Result<Option<Package>, LedgerError> {
-        let mut query = self
-            .db
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM package WHERE id = ?1 AND state = 'quarantined'"))?;
+        let mut query = self.db.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM package WHERE id = ?1 AND state = 'quarantined'"
+        ))?;
         Ok(query.query_row([id], Package::of).optional()?)
     }
 

@@ -7,8 +7,8 @@ use rusqlite::ErrorCode;
 pub(crate) enum LedgerError {
     /// Another process has it.
     #[error(
-        "another tidegate-server uses the ledger in {0}: it already pulls all its sites by itself; \
-         to pull by hand, stop it first (systemctl stop tidegate-server)"
+        "another tidegate-server uses the ledger in {0}. A running server pulls all its sites by itself; to pull by hand, \
+         stop it first (systemctl stop tidegate-server). A `quarantine` or `ledger` command is done in a moment: try again"
     )]
     Locked(String),
     /// Written by a later version.
@@ -74,6 +74,13 @@ impl LedgerError {
     /// Whether another process (a command beside the server) has it for longer than a moment. Nothing was recorded.
     pub(crate) fn is_busy(&self) -> bool {
         self.is(ErrorCode::DatabaseBusy) || self.is(ErrorCode::DatabaseLocked)
+    }
+
+    /// Whether this user may not use its files.
+    pub(crate) fn is_barred(&self) -> bool {
+        [ErrorCode::CannotOpen, ErrorCode::ReadOnly, ErrorCode::PermissionDenied]
+            .into_iter()
+            .any(|code| self.is(code))
     }
 
     /// Whether a restart would not help either.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Batch, LedgerError, Package, open, seconds};
+use super::{Batch, LedgerError, Package, open, schema, seconds};
 
 /// Rows that are kept one by one; beyond it a loss is added to the newest row of its site and reason, so that
 /// nothing is forgotten and the table grows no more.
@@ -62,6 +62,7 @@ impl LossRow {
     /// The losses that the ledger in `directory` knows, oldest first. Safe beside a running server.
     pub(crate) fn read_all(directory: &Path) -> Result<Vec<Self>, LedgerError> {
         let Some(db) = open::database_to_read(directory)? else { return Ok(Vec::new()) };
+        schema::is_up_to_date(&db)?;
         let mut query =
             db.prepare("SELECT id, site, class, reason, packages, bytes, first, last FROM loss ORDER BY id")?;
         let rows = query.query_map([], Self::of)?;

@@ -72,6 +72,12 @@ impl Reader {
         Ok(self.db.query_row(query, [], |row| row.get(0)).optional()?)
     }
 
+    /// How many packages were left at a site at its last pull.
+    pub(crate) fn held_back(&self, site: &str) -> Result<u64, LedgerError> {
+        let query = "SELECT held_back FROM site WHERE name = ?1";
+        Ok(self.db.query_row(query, [site], |row| row.get(0)).optional()?.unwrap_or_default())
+    }
+
     /// The sites of rows that are not history.
     pub(crate) fn unfinished_sites(&self) -> Result<Vec<String>, LedgerError> {
         let mut query = self.db.prepare(&format!(

@@ -189,7 +189,9 @@ fn build(
 ) -> Result<(String, PathBuf), LedgerError> {
     let place = directory.join(NEW);
     match fs::remove_dir_all(&place) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &place)(source)),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove", &place)(source));
+        }
         _ => {}
     }
     let ledger = Ledger::open(&place)?;

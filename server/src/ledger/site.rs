@@ -110,14 +110,16 @@ impl Ledger {
         let Some(db) = open::database_to_read(directory)? else { return Ok(Vec::new()) };
         schema::is_up_to_date(&db)?;
         let mut query = db.prepare(
-            "SELECT name, kind, state, since, last_contact, last_package, last_package_at, packages, bytes,
+            "SELECT name, kind, state, since, last_contact, last_package, last_package_at, site.packages, bytes,
                     repeats, held_back, error, error_at,
                     (SELECT count(*) FROM package
                       WHERE package.site = site.name AND (package.state IN ('held', 'committed') OR on_site = 1)),
                     (SELECT count(*) FROM package
                       WHERE package.site = site.name AND package.state = 'quarantined'),
-                    (SELECT coalesce(sum(packages), 0) FROM loss WHERE loss.site = site.name)
-             FROM site ORDER BY name",
+                    coalesce(lost.packages, 0)
+             FROM site LEFT JOIN (SELECT site, sum(packages) AS packages FROM loss GROUP BY site) AS lost
+                 ON lost.site = site.name
+             ORDER BY name",
         )?;
         let rows = query.query_map([], SiteRow::of)?;
         Ok(rows.collect::<Result<_, _>>()?)

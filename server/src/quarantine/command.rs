@@ -168,7 +168,13 @@ fn decide(
     done_word: &str,
     mut decide: impl FnMut(i64) -> Result<Outcome, LedgerError>,
 ) -> Result<(), Failure> {
-    let (mut lines, mut documents, mut failed) = (String::new(), Vec::new(), 0);
+    let (mut documents, mut failed) = (Vec::new(), 0);
+    // Line by line as it goes: a long one may be interrupted.
+    let tell = |line: &str| {
+        if !json {
+            report::say(line);
+        }
+    };
     for package in packages {
         let outcome = decide(package.id).map_err(|error| Failure::ledger(&error));
         let (word, remark) = match &outcome {
@@ -178,19 +184,21 @@ fn decide(
             Ok(Outcome::Done(_)) => (done_word, ""),
             Ok(Outcome::Unknown) => ("left", ": it is not in quarantine any more"),
             Ok(Outcome::FileMissing(_)) => ("left", ": its file is gone; put it back, or purge it"),
-            Ok(Outcome::Changed(package)) if package.on_site => {
-                ("left", ": its file does not have the bytes that came; it is pulled again while the site has it")
-            }
-            Ok(Outcome::Changed(_)) => {
-                ("left", ": its file does not have the bytes that came; put a good copy in its place, or purge it")
-            }
+            Ok(Outcome::Changed(package)) if package.on_site => (
+                "left",
+                ": its file does not have the bytes that came; it is pulled again while the site has it",
+            ),
+            Ok(Outcome::Changed(_)) => (
+                "left",
+                ": its file does not have the bytes that came; put a good copy in its place, or purge it",
+            ),
             Ok(Outcome::GoodCopyDelivered(_)) => {
                 ("left", ": the same bytes came again and were delivered; purge it")
             }
             Err(_) => ("failed", ""),
         };
         failed += usize::from(word != done_word);
-        let _ = writeln!(lines, "{} {} ({}): {word}{remark}", package.id, package.name, package.site);
+        tell(&format!("{} {} ({}): {word}{remark}\n", package.id, package.name, package.site));
         documents.push(json!({
             "sequence": package.id,
             "name": package.name.to_string(),
@@ -198,24 +206,24 @@ fn decide(
             "outcome": word,
         }));
         if let Err(failure) = outcome {
-            say(json, &lines, &documents);
+            say_documents(json, &documents);
             return Err(failure);
         }
     }
     if done_word == "requeued" && failed < packages.len() {
-        lines += "The server delivers them at the next turn of their site; beside no running server, its next start does.\n";
+        tell(
+            "The server delivers them at the next turn of their site; beside no running server, its next start does.\n",
+        );
     }
-    say(json, &lines, &documents);
+    say_documents(json, &documents);
     match failed {
         0 => Ok(()),
         _ => Err(Failure::Other(format!("{failed} of {} packages were not {done_word}", packages.len()))),
     }
 }
 
-fn say(json: bool, lines: &str, documents: &[Value]) {
+fn say_documents(json: bool, documents: &[Value]) {
     if json {
         report::say_json(&json!({ "packages": documents }));
-    } else {
-        report::say(lines);
     }
 }

@@ -201,6 +201,19 @@ fn mark(directory: &Path, reader: &Reader, unfinished: usize) -> Result<Option<F
 }
 
 fn unknown_file(name: &str) -> Finding {
+    if name.ends_with(staging::ASIDE_ENDING) {
+        return Finding::new(
+            What::StagedUnknown,
+            None,
+            "Set aside by a start that found the ledger's last transaction torn: a package that was received and perhaps \
+             recorded by it, and nobody knows its name. It may be the only copy"
+                .into(),
+            "compare its `sha256sum` with what `find` shows of packages that came since. If one is the same, remove the \
+             file. Else move it into incomingdir as AGENT.NUMBER.data (its content names the agent); or `ledger reset` \
+             takes it into quarantine.",
+        )
+        .of(name.to_owned(), None);
+    }
     Finding::new(
         What::StagedUnknown,
         None,

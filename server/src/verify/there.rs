@@ -12,7 +12,7 @@ use tidegate_proto::{Escaped, Name};
 use super::finding::{Finding, What};
 use crate::cli::Failure;
 use crate::config::Site;
-use crate::ledger::{Ledger, LedgerError, Package, Reader, Rows, Standing, State, seconds};
+use crate::ledger::{LedgerError, Package, Reader, Rows, Standing, State, seconds};
 use crate::names;
 use crate::pull::{Kind, Listing};
 use crate::report;
@@ -87,11 +87,12 @@ pub(super) fn table(sites: &[Summary]) -> String {
 /// Reads what the ledger says of a site.
 pub(super) fn known(state: &Path, site: &str) -> Result<Known, Failure> {
     let packages = unfinished(state, site)?;
-    let held_back = match Ledger::read_sites(state) {
-        Ok(rows) => rows.iter().find(|row| row.name == site).map_or(0, |row| row.held_back),
-        Err(LedgerError::Damaged(_)) => 0,
-        Err(error) => return Err(Failure::ledger(&error)),
-    };
+    let held_back =
+        match Reader::open(state).and_then(|reader| reader.map_or(Ok(0), |reader| reader.held_back(site))) {
+            Ok(held_back) => held_back,
+            Err(LedgerError::Damaged(_)) => 0,
+            Err(error) => return Err(Failure::ledger(&error)),
+        };
     Ok(Known { packages, held_back })
 }
 

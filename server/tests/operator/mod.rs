@@ -4,3 +4,4 @@
 
 mod find_and_verify;
 mod quarantine;
+mod reset;

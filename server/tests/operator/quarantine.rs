@@ -135,3 +135,46 @@ fn before_the_first_start_there_is_nothing() {
     assert_eq!(json(&server, &["losses"])["losses"], Value::Array(vec![]));
     fails(&server, &["quarantine", "show", "1"], 1, "is not in quarantine");
 }
+
+#[test]
+fn a_package_whose_every_name_is_taken_goes_to_quarantine_until_one_is_free() {
+    let site = Site::start(Manner::Honest);
+    site.put(FILE, b"content");
+    let server = Server::new(&[("plant-7", site.address)], "");
+    // Its own name is a directory's, and every one that is tried after it somebody's.
+    fs::create_dir(server.incoming().join(FILE)).unwrap();
+    for attempt in std::iter::once(String::new()).chain((1..99).map(|n| n.to_string())) {
+        fs::write(server.incoming().join(format!("web01.17000000000000000001{attempt}.data")), "theirs")
+            .unwrap();
+    }
+    let output = server.output(&["pull", "--once"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(site.is_empty(), "nothing waits for it");
+    let listed = json(&server, &["quarantine", "list"]);
+    assert_eq!(listed["packages"][0]["reason"], "100 names for it are taken in incomingdir");
+    fs::remove_dir(server.incoming().join(FILE)).unwrap();
+    assert_eq!(json(&server, &["quarantine", "requeue", FILE])["packages"][0]["outcome"], "requeued");
+    server.output(&["pull", "--once"]);
+    assert_eq!(fs::read(server.incoming().join(FILE)).unwrap(), b"content");
+    assert_eq!(json(&server, &["quarantine", "list"])["packages"], Value::Array(vec![]));
+}
+
+#[test]
+fn a_changed_file_is_not_requeued_and_the_site_keeps_its_copy_until_that_came() {
+    let (site, server) = quarantined("");
+    let db = rusqlite::Connection::open(server.ledger()).unwrap();
+    db.execute("UPDATE package SET on_site = 1, reason = 'damaged for the test'", []).unwrap();
+    drop(db);
+    site.put(FILE, b"content");
+    let document = json(&server, &["quarantine", "show", FILE]);
+    fs::write(document["packages"][0]["file"].as_str().unwrap(), "no content").unwrap();
+    let refused = server.output(&["quarantine", "requeue", FILE]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        text(&refused.stdout).contains("pulled again while the site has it"),
+        "{}",
+        text(&refused.stdout)
+    );
+    server.output(&["pull", "--once"]);
+    assert_eq!(server.delivered(), [(FILE.to_owned(), b"content".to_vec())]);
+}
