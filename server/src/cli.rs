@@ -291,3 +291,26 @@ impl Failure {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn a_ledger_in_use_may_be_tried_again_and_one_of_another_user_may_not() {
+        let failure = |code| {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            Failure::ledger(&LedgerError::from(error))
+        };
+        for code in [ffi::SQLITE_BUSY, ffi::SQLITE_BUSY_SNAPSHOT, ffi::SQLITE_LOCKED, ffi::SQLITE_FULL] {
+            assert!(matches!(failure(code), Failure::Temporary(_)), "{code}");
+        }
+        for code in [ffi::SQLITE_CANTOPEN, ffi::SQLITE_READONLY, ffi::SQLITE_PERM] {
+            assert!(matches!(failure(code), Failure::Permission(_)), "{code}");
+        }
+        assert!(matches!(failure(ffi::SQLITE_CORRUPT), Failure::Setting(_)));
+        assert!(matches!(failure(ffi::SQLITE_IOERR), Failure::Other(_)));
+    }
+}
