@@ -19,7 +19,7 @@ use crate::overflow::{ClassId, DATA_CLASS, Overflow, Policy, agent};
 use crate::parallel::lock;
 pub(crate) use counts::Count;
 use counts::Counts;
-use space::{INODES_RESERVE, Lack, SHRINKAGE_MAX, Space};
+use space::{Lack, SHRINKAGE_MAX, Space, inodes_reserve};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -190,7 +190,9 @@ impl Quota {
         let Some(lack) = lack else { return Ok(()) };
         let (bound, missing) = match lack {
             Lack::Bytes(bytes) => (Bound::Bytes(self.limits.reserve_bytes), Count { files: 0, bytes }),
-            Lack::Files(files) => (Bound::Files(INODES_RESERVE), Count { files, bytes: 0 }),
+            Lack::Files(files) => {
+                (Bound::Files(inodes_reserve(self.limits.reserve_bytes)), Count { files, bytes: 0 })
+            }
         };
         let to_drop = scope
             .filter(|_| drops_help)

@@ -12,8 +12,9 @@ use crate::fs::Free;
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Files that can still be made and are left to others, the spool's own records among them. Below it no package is
-/// taken. A file system that makes inodes as it needs them has no such number.
-pub(super) const INODES_RESERVE: u64 = 1_024;
+/// taken. A file system that makes inodes as it needs them has no such number, and who keeps no reserve of bytes keeps none
+/// of these.
+const INODES_RESERVE: u64 = 1_024;
 
 /// Packages are dropped for at most so many times what the new one needs. Beyond it somebody else fills the disk, or
 /// has shrunk a limit that follows the free space, and the package is refused.
@@ -25,6 +26,11 @@ const NEED_LEAST: u64 = 128 << 10;
 /// After a drop that made no room, none follows for so long unless space has come back: some file systems (btrfs) give
 /// it back with their next transaction only, half a minute later. Until then packages are refused.
 const VAIN_PAUSE: Duration = Duration::from_secs(30);
+
+/// Inodes that are left free beside a reserve of so many bytes.
+pub(super) fn inodes_reserve(reserve_bytes: u64) -> u64 {
+    if reserve_bytes == 0 { 0 } else { INODES_RESERVE }
+}
 
 /// As of the last look, and what happened since.
 #[derive(Default)]
@@ -55,7 +61,7 @@ impl Space {
     pub(super) fn look(&mut self, now: Instant, seen: Free, reserve_bytes: u64, promised: (u64, u64)) {
         self.bytes = i128::from(seen.bytes) - i128::from(reserve_bytes) - i128::from(promised.0);
         let inodes = seen.inodes.map_or(i128::from(u64::MAX), i128::from);
-        self.files = inodes - i128::from(INODES_RESERVE) - i128::from(promised.1);
+        self.files = inodes - i128::from(inodes_reserve(reserve_bytes)) - i128::from(promised.1);
         (self.read, self.seen) = (Some(now), seen);
     }
 
