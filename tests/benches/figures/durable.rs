@@ -177,7 +177,7 @@ fn with(company: bool) -> &'static str {
 }
 
 /// Starts the neighbour, and waits until it has begun.
-fn neighbour(home: &Path) -> Process {
+pub(crate) fn neighbour(home: &Path) -> Process {
     let program = std::env::current_exe().expect("a running program has a path");
     let mut process = Process::start("neighbour", Command::new(program).arg(NEIGHBOUR).arg(home));
     process.wait_for_line(&["wrote"]);

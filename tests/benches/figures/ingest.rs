@@ -1,13 +1,21 @@
 //! Ingest: 10 KB files, one connection a file, 64 senders, every file durable before its `SEND OK`.
 
+use std::net::SocketAddr;
+
+use tidegate_tests::client::Client;
 use tidegate_tests::stock::{INSTALLED_FILTERS, Stock};
 
+use crate::durable;
 use crate::load::{self, Outcome};
 use crate::site::{agent, cpu_seconds, node};
 use crate::{Scale, median, row};
 
 const SIZE: usize = 10_000;
 const SENDERS: usize = 64;
+/// Processes of a client at once.
+const CLIENTS: usize = 8;
+/// A process a file takes a hundred times as long.
+const CLIENT_SHARE: usize = 20;
 /// The stock server serves 10 at once and resets the rest.
 const STOCK_SENDERS: usize = 8;
 /// The stock server takes some 80 files a second: a full load would measure patience.
@@ -20,13 +28,30 @@ pub(crate) fn run(scale: Scale) {
     println!("|---|---|---|---|---|");
     let files = scale.files / 2;
     for (work, tls) in [("plain", false), ("mutual TLS", true)] {
-        report(work, "buffer node", files, scale.runs, || {
-            let (authority, mut node) = node();
-            let config = tls.then(|| agent(&authority));
+        for company in [false, true] {
+            let who = if company { "buffer node, with a neighbour" } else { "buffer node" };
+            report(work, who, files, scale.runs, || {
+                let (authority, mut node) = node();
+                let _neighbour = company.then(|| durable::neighbour(&node.storage()));
+                let config = tls.then(|| agent(&authority));
+                let pid = node.process().id();
+                let before = cpu_seconds(pid);
+                let outcome = load::send(node.address(), config.as_ref(), files, SIZE, SENDERS);
+                assert_eq!(node.packages().len(), files, "every acknowledged file is a package");
+                (outcome, cpu_seconds(pid) - before)
+            });
+        }
+    }
+    for (client, who) in [
+        (Client::Real, "buffer node, from tentacle_client"),
+        (Client::Ours, "buffer node, from tidegate-send"),
+    ] {
+        let files = files / CLIENT_SHARE;
+        report("plain, one process a file, 8 at once", who, files, scale.runs, || {
+            let (_authority, mut node) = node();
             let pid = node.process().id();
             let before = cpu_seconds(pid);
-            let outcome = load::send(node.address(), config.as_ref(), files, SIZE, SENDERS);
-            assert_eq!(node.packages().len(), files, "every acknowledged file is a package");
+            let outcome = send_by(&client, node.address(), files);
             (outcome, cpu_seconds(pid) - before)
         });
     }
@@ -39,6 +64,15 @@ pub(crate) fn run(scale: Scale) {
             (outcome, cpu_seconds(stock.process_id()) - before)
         });
     }
+}
+
+/// As agents do it: a process for each file.
+fn send_by(client: &Client, address: SocketAddr, files: usize) -> Outcome {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    load::drive(files, SIZE, CLIENTS, |name, bytes| {
+        std::fs::write(directory.path().join(name), bytes).expect("the directory is ours");
+        client.run(directory.path(), None, address, &[name]).succeeds();
+    })
 }
 
 fn report(work: &str, who: &str, files: usize, runs: usize, mut run: impl FnMut() -> (Outcome, f64)) {

@@ -37,6 +37,13 @@ pub(crate) fn send(
     size: usize,
     senders: usize,
 ) -> Outcome {
+    drive(files, size, senders, |name, bytes| {
+        one(address, tls, name, bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+    })
+}
+
+/// Gives files to `send` from `senders` threads.
+pub(crate) fn drive(files: usize, size: usize, senders: usize, send: impl Fn(&str, &[u8]) + Sync) -> Outcome {
     let mut corpus = Corpus::new(7, 100);
     let corpus: Vec<_> = (0..files).map(|index| corpus.file(index, size)).collect();
     let next = AtomicUsize::new(0);
@@ -48,7 +55,7 @@ pub(crate) fn send(
                     let mut waits = Vec::new();
                     while let Some((name, bytes)) = corpus.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let begun = Instant::now();
-                        one(address, tls, name, bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+                        send(name, bytes);
                         waits.push(begun.elapsed());
                     }
                     waits
