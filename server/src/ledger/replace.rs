@@ -94,7 +94,7 @@ impl Replacement {
     }
 
     /// Makes the new ledger, with what is still known and `changes` in it, and puts it in the place of the old one. It is
-    /// no server's before [`Replacement::end`]. `tie` is given its id. Returns where the old one's files are now.
+    /// no server's before that is done: until then a note says so. `tie` is given its id. Returns where the old one's files are now.
     pub(crate) fn put<E: From<LedgerError>>(
         self,
         readable: &Readable,
