@@ -93,8 +93,8 @@ impl Replacement {
         readable
     }
 
-    /// Makes the new ledger, with what is still known and `changes` in it, and puts it in the place of the old one. It is
-    /// no server's before that is done: until then a note says so. `tie` is given its id. Returns where the old one's files are now.
+    /// Makes the new ledger, with what is still known and `changes` in it, and puts it in the place of the old one. Until
+    /// all of that is done a note keeps every server away. `tie` is given its id. Returns where the old one's files are now.
     pub(crate) fn put<E: From<LedgerError>>(
         self,
         readable: &Readable,
