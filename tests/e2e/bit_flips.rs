@@ -145,7 +145,7 @@ fn package(bench: &mut Bench, seed: &mut Seed) -> String {
     if stopped {
         bench.node.kill();
     }
-    let packages = found(&bench.node.storage().join("spool/ready"), |_| true);
+    let packages = bench.node.packages();
     let victim = seed.pick(&packages).clone();
     let whole = std::fs::read(&victim).expect("the file is there");
     let what = flip(&victim, seed);

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tidegate_tests::central::{Central, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::clock::WallClock;
+use tidegate_tests::files;
 use tidegate_tests::node::Node;
 use tidegate_tests::oracle::{Digest, Oracle, digest};
 use tidegate_tests::scenarios::each;
@@ -255,9 +256,12 @@ impl Bench {
 
 /// What lies in a spool, by its bytes.
 fn held(storage: &Path) -> HashSet<Digest> {
-    let Ok(entries) = std::fs::read_dir(storage.join("spool/ready")) else { return HashSet::new() };
-    let packages = entries.map(|entry| std::fs::read(entry.expect("readable").path()).expect("readable"));
-    packages.map(|bytes| digest(&bytes)).collect()
+    // One that vanishes meanwhile is not there any more.
+    files::packages(storage)
+        .iter()
+        .filter_map(|file| std::fs::read(file).ok())
+        .map(|bytes| digest(&bytes))
+        .collect()
 }
 
 /// A file that vanishes meanwhile is not in the copy.

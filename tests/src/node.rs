@@ -85,10 +85,7 @@ impl Node {
 
     /// The packages it holds, as files.
     pub fn packages(&self) -> Vec<PathBuf> {
-        let ready = self.storage().join("spool/ready");
-        let entries =
-            std::fs::read_dir(ready).map(|entries| entries.map(|entry| entry.expect("readable").path()));
-        entries.map(Iterator::collect).unwrap_or_default()
+        files::packages(&self.storage())
     }
 
     /// Every plain file below its storage root, relative, without what a running spool keeps for itself.
