@@ -35,3 +35,4 @@ pub mod stock;
 pub mod tap;
 pub mod transcript;
 pub mod until;
+pub mod wan;
