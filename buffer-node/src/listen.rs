@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use tidegate_net::accept::{Arrival, Limit, Listener, Opening, sniff};
 use tidegate_net::identity::Fingerprint;
 use tidegate_net::shutdown::Shutdown;
-use tidegate_net::tls::{self, Peer, TlsSetupError};
+use tidegate_net::tls::{self, ALPN_RELAY, Peer, TlsSetupError};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::task::TaskTracker;
@@ -68,6 +68,10 @@ impl Door {
                 let who = Peer::of(stream.get_ref().1, &self.pinned);
                 let rights = Rights::of(&who, node.insecure);
                 debug!(%peer, identity = ?who.identity, ?rights, "handshake finished");
+                if who.alpn.as_deref() == Some(ALPN_RELAY) {
+                    // Nothing is said to it: whoever offers relay alone gets nothing else.
+                    return debug!(%peer, "left: relay is not spoken here yet");
+                }
                 session::serve(node, *stream, peer, rights, shutdown).await;
             }
             Err(Turned::Gone(reason)) => debug!(%peer, %reason, "gone before the first byte"),

@@ -50,6 +50,7 @@ async fn connect(node: &Node, ca: &Path, client: Option<&Issued>) -> Result<Pull
         cert: client.map(|issued| issued.cert.clone()),
         key: client.map(|issued| issued.key.clone()),
         verify: Verify::Name { expected: "127.0.0.1".into() },
+        protocols: vec![ALPN_TENTACLE],
     };
     let config = tls::client_config(&files).map_err(|error| error.to_string())?;
     let stream = TcpStream::connect(node.address).await.expect("connects");

@@ -13,8 +13,8 @@ use rustls::{ClientConfig, ProtocolVersion};
 use tidegate_net::certificate::Certificate;
 use tidegate_net::identity::Role;
 use tidegate_net::pem;
-use tidegate_net::tls::{self, ALPN_TENTACLE, ClientFiles, Peer, ServerFiles, Verify};
-use tokio::io::duplex;
+use tidegate_net::tls::{self, ALPN_RELAY, ALPN_TENTACLE, ClientFiles, Peer, ServerFiles, Verify};
+use tokio::io::{AsyncWriteExt, duplex};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -68,12 +68,17 @@ fn own_certificate(path: &Path, arguments: &Check, report: &mut String) -> Resul
     }
 }
 
-fn client_config(arguments: &Check, verify: Verify) -> Result<Arc<ClientConfig>, Failure> {
+fn client_config(
+    arguments: &Check,
+    verify: Verify,
+    protocol: &'static [u8],
+) -> Result<Arc<ClientConfig>, Failure> {
     let files = ClientFiles {
         ca: arguments.ca.clone(),
         cert: arguments.cert.clone(),
         key: arguments.key.clone(),
         verify,
+        protocols: vec![protocol],
     };
     Ok(tls::client_config(&files)?)
 }
@@ -94,7 +99,7 @@ fn verify(arguments: &Check, dialled: Option<&str>) -> Result<Verify, Failure> {
 }
 
 async fn in_memory(cert: &Path, key: &Path, arguments: &Check, report: &mut String) -> Result<(), Failure> {
-    let client = client_config(arguments, verify(arguments, None)?)?;
+    let client = client_config(arguments, verify(arguments, None)?, ALPN_TENTACLE)?;
     let server = tls::server_config(&ServerFiles {
         cert: cert.to_owned(),
         key: key.to_owned(),
@@ -133,7 +138,7 @@ async fn in_memory(cert: &Path, key: &Path, arguments: &Check, report: &mut Stri
 
 async fn over_the_network(address: &str, arguments: &Check, report: &mut String) -> Result<(), Failure> {
     let (host, port) = host_and_port(address)?;
-    let config = client_config(arguments, verify(arguments, Some(host))?)?;
+    let config = client_config(arguments, verify(arguments, Some(host))?, ALPN_TENTACLE)?;
     let unavailable = |reason: String| Failure::Unavailable(format!("{host} port {port}: {reason}"));
     let late = || unavailable(format!("no answer within {} s", PATIENCE.as_secs()));
     let stream = timeout(PATIENCE, TcpStream::connect((host, port))).await.map_err(|_| late())?;
@@ -151,10 +156,9 @@ async fn over_the_network(address: &str, arguments: &Check, report: &mut String)
         Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
         _ => "TLS 1.2",
     };
-    let kind = match peer.alpn.as_deref() {
-        Some(ALPN_TENTACLE) => "a Tidegate node",
-        _ => "a stock Tentacle server, or another server without ALPN",
-    };
+    let is_node = peer.alpn.as_deref() == Some(ALPN_TENTACLE);
+    let kind =
+        if is_node { "a Tidegate node" } else { "a stock Tentacle server, or another server without ALPN" };
     let _ = writeln!(report, "listening end: {from}, {version}, {kind}");
     if let Some(Ok(node)) = connection.peer_certificates().map(|chain| Certificate::read(&chain[0])) {
         facts(&node, report);
@@ -177,8 +181,33 @@ async fn over_the_network(address: &str, arguments: &Check, report: &mut String)
         }
         Verdict::Closed | Verdict::Accepted => {}
     }
+    // Only a node is asked twice: a stock server has few places, and its agents need them.
+    if is_node {
+        let config = client_config(arguments, verify(arguments, Some(host))?, ALPN_RELAY)?;
+        let protocols = match agrees_to_relay(&config, host, port).await {
+            Ok(true) => "relay (tidegate/1) and Tentacle (tentacle)".to_owned(),
+            Ok(false) => "Tentacle (tentacle), not relay (tidegate/1)".to_owned(),
+            Err(error) => {
+                format!("Tentacle (tentacle); relay (tidegate/1) is not known: {}", tls::explain(&error))
+            }
+        };
+        let _ = writeln!(report, "protocols: {protocols}");
+    }
     let _ = writeln!(report, "the handshake passes");
     Ok(())
+}
+
+/// Offers relay, and leaves before a word of it is said.
+async fn agrees_to_relay(config: &Arc<ClientConfig>, host: &str, port: u16) -> io::Result<bool> {
+    let agreed = async {
+        let stream = TcpStream::connect((host, port)).await?;
+        let mut stream = tls::connect(config, host, stream).await?;
+        let agreed = stream.get_ref().1.alpn_protocol() == Some(ALPN_RELAY);
+        // An end that has closed before us has agreed all the same.
+        let _ = stream.shutdown().await;
+        Ok(agreed)
+    };
+    timeout(PATIENCE, agreed).await.unwrap_or_else(|late| Err(late.into()))
 }
 
 /// `host`, `host:port`, `[IPv6]:port` or a bare IPv6 address.

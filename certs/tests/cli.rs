@@ -272,6 +272,14 @@ fn a_real_server_is_checked_over_the_network() {
         says(&bare, &["certificate and got none"]);
         says(&certs(at, &format!("check --connect {address} {own} --node plant-8"), 1), &["was expected"]);
     }
+    for (protocols, said) in [
+        ("tentacle,tidegate/1", "protocols: relay (tidegate/1) and Tentacle (tentacle)"),
+        ("tentacle", "protocols: Tentacle (tentacle)"),
+    ] {
+        let server = Foreign::start(at, &format!("{node} -alpn {protocols}"));
+        let good = certs(at, &format!("check --connect {} {own}", server.address), 0);
+        says(&good, &["a Tidegate node", said]);
+    }
     let closed = {
         let server = Foreign::start(at, node);
         server.address.clone()

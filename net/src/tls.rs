@@ -28,6 +28,9 @@ use crate::identity::{Fingerprint, Identity};
 /// connection without it speaks to one.
 pub const ALPN_TENTACLE: &[u8] = b"tentacle";
 
+/// The ALPN name of relay, the pull protocol. A node prefers it wherever it is offered.
+pub const ALPN_RELAY: &[u8] = b"tidegate/1";
+
 /// Who the other end is.
 #[derive(Debug, Clone, Default)]
 pub struct Peer {

@@ -12,8 +12,8 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use super::ALPN_TENTACLE;
 use super::verify::{ClientCheck, ServerCheck, ServerRule};
+use super::{ALPN_RELAY, ALPN_TENTACLE};
 use crate::identity::{Fingerprint, Identity, Role};
 use crate::pem::{self, PemError};
 
@@ -43,6 +43,8 @@ pub struct ClientFiles {
     pub key: Option<PathBuf>,
     /// How the server is recognised.
     pub verify: Verify,
+    /// The protocols that are offered by ALPN. A node takes relay where it is among them.
+    pub protocols: Vec<&'static [u8]>,
 }
 
 /// How the dialling end recognises the server.
@@ -103,7 +105,8 @@ pub fn server_config(files: &ServerFiles) -> Result<Arc<ServerConfig>, TlsSetupE
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    config.alpn_protocols = vec![ALPN_TENTACLE.to_vec()];
+    // Of what the client offers, the first of these is taken.
+    config.alpn_protocols = vec![ALPN_RELAY.to_vec(), ALPN_TENTACLE.to_vec()];
     Ok(Arc::new(config))
 }
 
@@ -127,7 +130,7 @@ pub fn client_config(files: &ClientFiles) -> Result<Arc<ClientConfig>, TlsSetupE
         (None, Some(_)) => return Err(TlsSetupError::Setting("a key without its certificate".to_owned())),
     };
     config.resumption = Resumption::disabled();
-    config.alpn_protocols = vec![ALPN_TENTACLE.to_vec()];
+    config.alpn_protocols = files.protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Arc::new(config))
 }
 

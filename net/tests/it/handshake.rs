@@ -66,6 +66,7 @@ fn dialling(own: Option<&Pair>, pki: &Pki, verify: Verify) -> ClientFiles {
         cert: own.map(|own| own.cert.clone()),
         key: own.map(|own| own.key.clone()),
         verify,
+        protocols: vec![tls::ALPN_TENTACLE],
     }
 }
 
@@ -410,6 +411,26 @@ async fn an_authority_cannot_be_impersonated_by_an_end() {
         shake(&listening(&pki.node(), &pki), &dialling(Some(&forged), &pki, by_address())).await;
     says(&listened, &["the client's certificate was refused here"]);
     assert!(dialled.is_err());
+}
+
+#[tokio::test]
+async fn the_listening_end_takes_relay_wherever_it_is_offered() {
+    let pki = Pki::new();
+    let files = listening(&pki.node(), &pki);
+    let (relay, tentacle) = (tls::ALPN_RELAY, tls::ALPN_TENTACLE);
+    for (offered, agreed) in [
+        (vec![relay, tentacle], relay),
+        (vec![tentacle, relay], relay),
+        (vec![relay], relay),
+        (vec![tentacle], tentacle),
+    ] {
+        let dialling =
+            ClientFiles { protocols: offered.clone(), ..dialling(Some(&pki.server()), &pki, by_address()) };
+        let (listened, dialled) = shake(&files, &dialling).await;
+        for seen in [listened.unwrap(), dialled.unwrap()] {
+            assert_eq!(seen.alpn.as_deref(), Some(agreed), "{offered:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -112,6 +112,7 @@ async fn files_travel_over_a_tls_link() {
         cert: Some(server.cert),
         key: Some(server.key),
         verify: Verify::NodeIdentity("plant-7".to_owned()),
+        protocols: vec![tls::ALPN_TENTACLE],
     });
     let (listening, dialling) = (listening.unwrap(), dialling.unwrap());
     let (near, far) = sockets().await;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_net::identity::Fingerprint;
-use tidegate_net::tls::{ClientFiles, Verify};
+use tidegate_net::tls::{ALPN_TENTACLE, ClientFiles, Verify};
 use tidegate_proto::PassDigest;
 use toml::de::DeValue;
 
@@ -281,7 +281,13 @@ fn password(section: &mut Section<'_>, problems: &mut Problems) -> Option<PassDi
 }
 
 fn files(sync: &SyncKeys, verify: Verify) -> ClientFiles {
-    ClientFiles { ca: sync.ca.clone(), cert: sync.cert.clone(), key: sync.key.clone(), verify }
+    ClientFiles {
+        ca: sync.ca.clone(),
+        cert: sync.cert.clone(),
+        key: sync.key.clone(),
+        verify,
+        protocols: vec![ALPN_TENTACLE],
+    }
 }
 
 fn port(value: &DeValue<'_>) -> Result<u16, String> {

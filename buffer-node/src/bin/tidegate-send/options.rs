@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser};
-use tidegate_net::tls::{ClientFiles, Verify};
+use tidegate_net::tls::{ALPN_TENTACLE, ClientFiles, Verify};
 use tidegate_proto::{Packing, PassDigest};
 
 use crate::say::Say;
@@ -165,6 +165,7 @@ fn tls(arguments: &Arguments) -> Result<Option<ClientFiles>, String> {
             Some(_) => Verify::Name { expected: address.clone() },
             None => Verify::None,
         },
+        protocols: vec![ALPN_TENTACLE],
     }))
 }
 
