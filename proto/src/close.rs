@@ -1,12 +1,15 @@
 //! Why a connection is over.
 //!
 //! Tentacle has no words for it: a peer that breaks the protocol is disconnected without one. So the reason lives
-//! here, for the log of this end. Bytes of the peer are quoted escaped, in part when they are many, and never what
+//! here, for the log of this end. (Relay has words, and says them to the peer too.) Bytes of the peer are quoted escaped, in part when they are many, and never what
 //! stands behind a `PASS`.
 
 use alloc::vec::Vec;
 
-use crate::Quoted;
+use crate::{
+    Quoted, Time,
+    relay::{CloseCode, Farewell, Violation},
+};
 
 /// Why a connection is over, in words for an operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,6 +101,27 @@ pub enum Close {
         /// What came.
         line: Vec<u8>,
     },
+    /// Relay: the peer said why it leaves.
+    #[error("the peer ended the connection: {0}")]
+    Farewell(Farewell),
+    /// Relay: this end has said why it leaves.
+    #[error("this end ended the connection: {0}")]
+    Closed(Farewell),
+    /// Relay: the peer broke the protocol.
+    #[error("the peer broke the protocol: {0}")]
+    Violation(Violation),
+    /// Relay: the peer gave no sign of life.
+    #[error("nothing came from the peer for {} s, the keep-alive time", .0.as_secs_f32())]
+    Silent(Time),
+    /// Relay: no whole `HELLO` in time.
+    #[error("no HELLO came in time")]
+    NoHello,
+    /// Relay: the end came between two frames, without a `CLOSE`.
+    #[error("the peer closed the connection without saying why")]
+    HungUp,
+    /// Relay: the end came inside a frame.
+    #[error("the peer closed the connection in the middle of a frame")]
+    FrameCut,
 }
 
 impl Close {
@@ -111,7 +135,11 @@ impl Close {
 
     /// Whether this is how sessions are meant to end.
     pub fn is_clean(&self) -> bool {
-        matches!(self, Close::Quit | Close::PeerLeft)
+        match self {
+            Close::Quit | Close::PeerLeft => true,
+            Close::Farewell(farewell) | Close::Closed(farewell) => farewell.code == CloseCode::Done,
+            _ => false,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The protocols of Tidegate as pure state machines.
 //!
 //! Both ends of Tentacle: the [`Responder`] listens (a buffer node), the [`Initiator`] dials (a sync server, or a
-//! sender). A machine is fed bytes and the time, and gives bytes to write, events for its owner and the time of its
+//! sender); and both ends of our own pull protocol, [`relay`]. A machine is fed bytes and the time, and gives bytes to write, events for its owner and the time of its
 //! next deadline; see [`Machine`]. It touches no file, no socket and no clock: what it does depends on nothing but
 //! what it was given, so the same code runs under a runtime, under a byte-level test and under a fuzzer.
 //!
@@ -30,6 +30,7 @@ mod machine;
 mod name;
 mod password;
 mod pull;
+pub mod relay;
 mod reply;
 mod responder;
 mod send;

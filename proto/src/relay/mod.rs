@@ -1,0 +1,31 @@
+//! Relay: our own pull protocol, for both ends. The wire is described in `PROTOCOL.md`.
+//!
+//! The [`Puller`] dials (a sync server), the [`Node`] listens. Packages come back to back in the order of arrival under
+//! a byte credit that the puller grants, compressed across packages; the puller acknowledges cumulatively what it has
+//! delivered, the node deletes that and says so.
+//!
+//! What a peer can make an end hold is bounded by the constants in [`limits`]; what it can make it believe, by the
+//! checks behind [`Violation`].
+
+mod farewell;
+pub mod frame;
+mod hello;
+pub mod limits;
+mod losses;
+mod node;
+mod number;
+mod puller;
+mod record;
+mod status;
+mod violation;
+mod wire;
+
+pub use farewell::{CloseCode, Farewell};
+pub use hello::{Hello, Purpose, Welcome};
+pub use losses::LossRecord;
+pub use node::{Node, NodeEvent};
+pub use number::Number;
+pub use puller::{Puller, PullerEvent};
+pub use record::Head;
+pub use status::Status;
+pub use violation::Violation;
