@@ -1,13 +1,14 @@
-//! What is in `ready/`, in memory: by listed name.
+//! What is in `ready/`, in memory: by listed name, and in the order of arrival.
 //!
-//! A backlog may be a million packages, so each costs little: at most 96 bytes over its name, and 64 more when that
-//! name is a made one. The order of arrival is kept in each entry and sorted out when a listing asks for it, instead
-//! of in a second structure.
+//! A backlog may be a million packages, so each costs little: at most 128 bytes over its name, and 64 more when that
+//! name is a made one. 32 of them at most are for the order (module `arrivals`): for these, streams and listings need
+//! neither look through all packages nor sort them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::arrivals::Arrivals;
 use crate::clock::{Millis, system_time};
 use crate::copies::{Copies, Group};
 use crate::entry::{Entry, Order};
@@ -35,11 +36,11 @@ pub(crate) struct Index {
     /// Runs that packages have, in order.
     runs: Vec<u64>,
     entries: HashSet<Entry>,
+    /// The same entries.
+    arrivals: Arrivals,
     copies: Copies,
     leased: HashSet<Id>,
     bytes: u64,
-    /// Order and arrival of the oldest entry; `None` when it is not known.
-    oldest: Option<(Order, Millis)>,
 }
 
 impl Index {
@@ -49,28 +50,29 @@ impl Index {
             self.runs.push(id.run);
         }
         let order = (self.runs.len() as u64 - 1) << COUNTER_BITS | id.counter;
-        if self.entries.is_empty() {
-            self.oldest = Some((order, entry.arrival()));
-        }
         self.bytes += entry.size();
         if let Some((sent, step)) = names::made_from(entry.listed_name(), entry.digest()) {
             let key = seen::key(&sent, entry.digest(), entry.size());
             self.copies.insert(key, step, entry.arrival());
         }
         entry.place(order);
-        let new = self.entries.insert(entry);
+        let new = self.entries.insert(entry.clone());
         debug_assert!(new, "a listed name is given to one package");
+        self.arrivals.push(entry);
     }
 
     pub(crate) fn get(&self, name: &[u8]) -> Option<Package> {
-        let entry = self.entries.get(name)?;
-        Some(Package {
+        self.entries.get(name).map(|entry| self.package(entry))
+    }
+
+    fn package(&self, entry: &Entry) -> Package {
+        Package {
             id: self.id(entry),
             digest: entry.digest(),
             size: entry.size(),
             arrival: system_time(entry.arrival()),
             listed_name: entry.listed_name().into(),
-        })
+        }
     }
 
     fn id(&self, entry: &Entry) -> Id {
@@ -100,6 +102,26 @@ impl Index {
         self.leased.insert(package.id).then_some(package)
     }
 
+    /// Claims the first packages from this place on, in the order of arrival: at most so many, and none behind one that
+    /// another has claimed. With the place behind the last one.
+    pub(crate) fn lease_from(&mut self, order: Order, max: usize) -> (Vec<Package>, Order) {
+        let (mut packages, mut next) = (Vec::new(), order);
+        for entry in self.arrivals.from(order).take(max) {
+            let package = self.package(entry);
+            if !self.leased.insert(package.id) {
+                break;
+            }
+            next = entry.order() + 1;
+            packages.push(package);
+        }
+        (packages, next)
+    }
+
+    /// Whether there is a package at this place, or behind it.
+    pub(crate) fn has_from(&self, order: Order) -> bool {
+        self.arrivals.from(order).next().is_some()
+    }
+
     pub(crate) fn is_leased(&self, id: Id) -> bool {
         self.leased.contains(&id)
     }
@@ -121,9 +143,7 @@ impl Index {
             if let Some((sent, _)) = names::made_from(entry.listed_name(), entry.digest()) {
                 self.copies.remove(seen::key(&sent, entry.digest(), entry.size()));
             }
-            if self.oldest.is_some_and(|(order, _)| order == entry.order()) {
-                self.oldest = None;
-            }
+            self.arrivals.remove(entry.order());
         }
         true
     }
@@ -136,22 +156,21 @@ impl Index {
         self.bytes
     }
 
-    /// Arrival of the oldest package. Looks through all of them when the oldest known one is gone.
-    pub(crate) fn oldest(&mut self) -> Option<Millis> {
-        if self.oldest.is_none() {
-            self.oldest = self.entries.iter().map(|entry| (entry.order(), entry.arrival())).min();
-        }
-        self.oldest.map(|(_, arrival)| arrival)
+    /// Number and arrival of the oldest package.
+    pub(crate) fn oldest(&self) -> Option<(Id, Millis)> {
+        self.arrivals.oldest().map(|entry| (self.id(entry), entry.arrival()))
     }
 
-    /// All packages with their numbers, unsorted.
+    /// All packages with their numbers, in the order of arrival.
     pub(crate) fn packages(&self) -> impl Iterator<Item = (Id, &Entry)> {
-        self.entries.iter().map(|entry| (self.id(entry), entry))
+        self.arrivals.from(0).map(|entry| (self.id(entry), entry))
     }
 
-    /// All entries, unsorted.
+    /// All entries, in the order of arrival.
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        self.entries.iter().cloned().collect()
+        let mut entries = Vec::with_capacity(self.entries.len());
+        entries.extend(self.arrivals.from(0).cloned());
+        entries
     }
 
     /// Makes room for that many packages at once: a table that grows is in memory twice.
@@ -175,11 +194,12 @@ mod tests {
     }
 
     /// A slot is an entry and one control byte; a table is at least 7/16 full just after it has grown. The entry's
-    /// own allocation carries four numbers and two reference counts.
+    /// own allocation carries four numbers and two reference counts. The pieces of the order are at least half full.
     #[test]
-    fn a_package_costs_at_most_96_bytes_over_its_name() {
+    fn a_package_costs_at_most_128_bytes_over_its_name() {
         let slot = size_of::<Entry>() + 1;
-        assert!(slot * 16 / 7 + 4 * size_of::<u64>() + 2 * size_of::<usize>() <= 96);
+        let order = 2 * size_of::<Entry>();
+        assert!(slot * 16 / 7 + 4 * size_of::<u64>() + 2 * size_of::<usize>() + order <= 128);
     }
 
     #[test]
@@ -200,10 +220,10 @@ mod tests {
         assert_eq!(index.oldest(), None);
         insert(&mut index, 7, 3, b"a");
         insert(&mut index, 7, 4, b"b");
-        assert_eq!(index.oldest(), Some(703));
+        assert_eq!(index.oldest(), Some((Id { run: 7, counter: 3 }, 703)));
         remove(&mut index, b"a");
         insert(&mut index, 8, 0, b"c");
-        assert_eq!(index.oldest(), Some(704));
+        assert_eq!(index.oldest(), Some((Id { run: 7, counter: 4 }, 704)));
         remove(&mut index, b"b");
         remove(&mut index, b"c");
         assert_eq!((index.oldest(), index.bytes()), (None, 0));

@@ -19,6 +19,7 @@
 pub mod durable;
 pub mod sabotage;
 
+mod arrivals;
 mod clock;
 mod commit;
 mod copies;
@@ -49,6 +50,7 @@ mod seen;
 mod seen_log;
 mod segments;
 mod store;
+mod stream;
 mod take_up;
 mod verify;
 
@@ -68,5 +70,6 @@ pub use overflow::{Allowance, CLASS_NAME_MAX, CLASSES_MAX, Class, DATA_CLASS, Ov
 pub use recover::Recovery;
 pub use seen::Duplicates;
 pub use store::{SYNC_THREADS, Settings, Spool, Usage};
+pub use stream::{Next, Stream};
 pub use take_up::TakenUp;
 pub use verify::{Damage, Unfit};

@@ -16,8 +16,8 @@ pub struct Listing {
 }
 
 impl Listing {
-    pub(crate) fn new(mut entries: Vec<Entry>) -> Self {
-        entries.sort_unstable_by_key(Entry::order);
+    /// Of entries in the order of arrival.
+    pub(crate) fn new(entries: Vec<Entry>) -> Self {
         let line_ends = entries.len().saturating_sub(1) as u64;
         let total_bytes =
             entries.iter().map(|entry| entry.listed_name().len() as u64).sum::<u64>() + line_ends;
@@ -67,12 +67,7 @@ mod tests {
 
     #[test]
     fn it_gives_the_names_in_order_in_pieces_of_any_size() {
-        let entry = |order, name: &[u8]| {
-            let mut entry = Entry::new(0, 0, 0, name);
-            entry.place(order);
-            entry
-        };
-        let entries = || vec![entry(3, b"third"), entry(1, b"first"), entry(2, b"2")];
+        let entries = || [&b"first"[..], b"2", b"third"].map(|name| Entry::new(0, 0, 0, name)).to_vec();
         for piece in [1, 2, 3, 7, 100] {
             let mut listing = Listing::new(entries());
             let (mut text, mut buffer) = (Vec::new(), vec![0; piece]);

@@ -20,6 +20,7 @@ use crate::corrupt::Corrupt;
 use crate::draft::Draft;
 use crate::error::{CommitError, Full, OpenError};
 use crate::fs::{Directory, Fs};
+use crate::id::Id;
 use crate::index::{Index, Package};
 use crate::layout::Layout;
 use crate::lease::Lease;
@@ -185,14 +186,19 @@ impl Spool {
         self.store.poison.reason()
     }
 
-    /// How full the spool is. Looks through the index when the oldest package was deleted since the last call.
+    /// The number of the oldest package, claimed or not: whatever has a smaller one is gone.
+    pub fn oldest_number(&self) -> Option<Id> {
+        lock(&self.store.state).index.oldest().map(|(id, _)| id)
+    }
+
+    /// How full the spool is.
     pub fn usage(&self) -> Usage {
         let limits = self.store.quota.limits;
-        let mut state = lock(&self.store.state);
+        let state = lock(&self.store.state);
         Usage {
             files: state.index.len(),
             bytes: state.index.bytes(),
-            oldest: state.index.oldest().map(system_time),
+            oldest: state.index.oldest().map(|(_, arrival)| system_time(arrival)),
             max_files: limits.max_files,
             max_bytes: limits.max_bytes,
             reserve_bytes: limits.reserve_bytes,
