@@ -13,6 +13,7 @@ use std::time::Duration;
 use tidegate_spool::{CommitError, Spool, TakenUp};
 use tracing::{info, warn};
 
+use crate::committer::News;
 use crate::fatal::Fatal;
 
 /// The time between two rounds. A crash forgets the refusals of that time at most.
@@ -31,10 +32,11 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn start(spool: Spool, fatal: Fatal) -> io::Result<Self> {
+    /// Takes up dead letters for the spool, and tells the news of them.
+    pub(crate) fn start(spool: Spool, news: News, fatal: Fatal) -> io::Result<Self> {
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
-            let mut round = Round { spool, fatal, stopped, quiet: 0, waited: 0 };
+            let mut round = Round { spool, news, fatal, stopped, quiet: 0, waited: 0 };
             loop {
                 round.run();
                 match round.stopped.recv_timeout(EVERY) {
@@ -58,6 +60,7 @@ impl Drop for Keeper {
 
 struct Round {
     spool: Spool,
+    news: News,
     fatal: Fatal,
     stopped: Receiver<()>,
     /// Rounds until what fails is said again.
@@ -124,7 +127,12 @@ impl Round {
             flushed = spool.flush_losses();
             matches!(stopped.try_recv(), Err(TryRecvError::Empty))
         };
-        let taken_up = spool.take_up_dead_letters(go_on)?;
+        let taken_up = spool.take_up_dead_letters(go_on);
+        // Of an error nobody knows how many there were before it.
+        if !matches!(taken_up, Ok(TakenUp { requeued: 0, .. })) {
+            self.news.tell();
+        }
+        let taken_up = taken_up?;
         let TakenUp { requeued, repeats, purged, returned, waiting, .. } = taken_up;
         if requeued + repeats + purged + returned > 0 {
             info!(requeued, repeats, purged, returned, waiting, "took up dead letters");

@@ -55,7 +55,7 @@ pub(crate) fn run(config: &Config, door: Door, fatal: &Fatal) -> Result<(), Fail
             "set aside: not a package, or a second one of its name; next: tidegate-buffer-node dead-letter list"
         );
     }
-    let keeper = Keeper::start(node.spool.clone(), fatal.clone())
+    let keeper = Keeper::start(node.spool.clone(), node.committer.teller(), fatal.clone())
         .map_err(|error| Failure::io("cannot start the thread that keeps loss records", &error))?;
     let served = runtime.block_on(serve(config, node, door, listener, fatal.clone()));
     // Nobody waits for an answer any more; what was handed to the committing thread is finished all the same.
