@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use tidegate_tests::central::Mode;
 use tidegate_tests::guest::{FileSystem, Orders, words};
 use tidegate_tests::power::{Chain, Moment};
 use tidegate_tests::seed::{Seed, runs};
@@ -77,7 +78,7 @@ fn acknowledged_files_survive_power_cuts() {
 }
 
 fn cut(file_system: FileSystem, number: u64, runs: std::ops::Range<u64>, seed: &Seed) {
-    let mut chain = Chain::new(file_system, number);
+    let mut chain = Chain::new(file_system, number, Mode::Tentacle);
     for run in runs.clone() {
         let (orders, moment) = plan(&mut seed.run(run));
         let found = chain.boot(orders.clone(), moment);

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::guest::{FileSystem, Orders, words};
 use tidegate_tests::node::Node;
@@ -21,7 +21,7 @@ const TRIES: u64 = 5;
 
 /// A boot that is cut at a moment, and the next, which tells what is left.
 fn power_cut(number: u64, orders: Orders, moment: Moment) -> Found {
-    let mut chain = Chain::new(FileSystem::Ext4, number);
+    let mut chain = Chain::new(FileSystem::Ext4, number, Mode::Tentacle);
     let found = chain.boot(orders, moment);
     if !found.complaints.is_empty() {
         return found;

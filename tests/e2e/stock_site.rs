@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::oracle::Oracle;
 use tidegate_tests::scenarios::each;
@@ -118,7 +118,8 @@ fn the_certificate_rules_of_stock_sites_are_met() {
         let [certificate, key, ca] =
             [&pair.certificate, &pair.key, &authority.certificate()].map(|path| readable(path));
         let mut options = vec!["-I", "-e", &certificate, "-k", &key];
-        let mut site = Site::node("stock", address);
+        // It ignores what it is offered beside Tentacle.
+        let mut site = Site::node("stock", address).over(Mode::Auto);
         if *mandatory {
             options.extend(["-f", &ca]);
         } else {

@@ -30,19 +30,59 @@ pub struct Site {
     pub name: String,
     /// Where it is dialled.
     pub address: SocketAddr,
+    /// How its packages are taken.
+    pub mode: Mode,
     /// Further keys, as TOML.
     pub settings: String,
 }
 
+/// How packages are taken from a site. A node that was pulled over relay once is pulled so for ever (it knows an epoch
+/// then), so a bench has one mode for its whole life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// What the two agree on: no key is written.
+    Auto,
+    /// Tentacle commands.
+    Tentacle,
+    /// Relay on a connection that stays.
+    Standing,
+    /// Relay on a connection for each turn.
+    Scheduled,
+}
+
+impl Mode {
+    /// What a node can be pulled with.
+    pub const ALL: [Mode; 3] = [Mode::Tentacle, Mode::Standing, Mode::Scheduled];
+
+    /// Tentacle for even numbers, relay for odd ones: a campaign's runs, or its lanes.
+    pub fn of(number: u64) -> Mode {
+        [Mode::Tentacle, Mode::Standing, Mode::Tentacle, Mode::Scheduled][(number % 4) as usize]
+    }
+
+    /// The keys of a site.
+    pub(crate) fn keys(self) -> &'static str {
+        match self {
+            Mode::Auto | Mode::Tentacle => "",
+            Mode::Standing => "pull_mode = \"relay\"\n",
+            Mode::Scheduled => "pull_mode = \"relay\"\nsync_standing = false\n",
+        }
+    }
+}
+
 impl Site {
-    /// A Tidegate node.
+    /// A Tidegate node that is pulled over Tentacle.
     pub fn node(name: &str, address: SocketAddr) -> Site {
-        Site { name: name.into(), address, settings: String::new() }
+        Site { name: name.into(), address, mode: Mode::Tentacle, settings: String::new() }
     }
 
     /// A stock server without TLS.
     pub fn plain(name: &str, address: SocketAddr) -> Site {
-        Site { name: name.into(), address, settings: "tls = \"off\"\n".into() }
+        Site { mode: Mode::Auto, settings: "tls = \"off\"\n".into(), ..Site::node(name, address) }
+    }
+
+    /// The same, pulled otherwise.
+    pub fn over(self, mode: Mode) -> Site {
+        Site { mode, ..self }
     }
 }
 
@@ -66,12 +106,13 @@ impl Central {
         }
         writeln!(text, "{settings}").expect("a String takes text");
         for site in sites {
-            let Site { name, address, settings } = site;
+            let Site { name, address, mode, settings } = site;
             writeln!(
                 text,
-                "[[site]]\nname = {name:?}\naddress = \"{}\"\nport = {}\n{settings}",
+                "[[site]]\nname = {name:?}\naddress = \"{}\"\nport = {}\n{}{settings}",
                 address.ip(),
-                address.port()
+                address.port(),
+                mode.keys()
             )
             .expect("a String takes text");
         }

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::central::Mode;
 use crate::certificates::Authority;
 use crate::process::Process;
 use crate::seed::Seed;
@@ -112,8 +113,8 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// One with an empty disk. Nothing runs yet.
-    pub fn new(file_system: FileSystem) -> Guest {
+    /// One with an empty disk, whose node is pulled so. Nothing runs yet.
+    pub fn new(file_system: FileSystem, mode: Mode) -> Guest {
         binary::system("linux.uml", "user-mode-linux");
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path();
@@ -129,7 +130,7 @@ impl Guest {
         std::fs::create_dir(path.join("disk")).expect("the directory is ours");
         let authority = Authority::new();
         let guest = Guest { file_system, directory, _authority: authority.clone() };
-        guest.configure(&authority);
+        guest.configure(&authority, mode);
         guest
     }
 
@@ -143,7 +144,7 @@ impl Guest {
     }
 
     /// The guest has a loopback network of its own.
-    fn configure(&self, authority: &Authority) {
+    fn configure(&self, authority: &Authority, mode: Mode) {
         let ip = std::net::Ipv4Addr::LOCALHOST;
         let disk = self.path("disk");
         let node = authority.node("guest", &[ip]);
@@ -161,13 +162,14 @@ impl Guest {
         let text = format!(
             "sync_ca = {:?}\nsync_cert = {:?}\nsync_key = {:?}\nincomingdir = {:?}\nstate_directory = {:?}\n\
              sync_interval = \"50ms\"\nsync_backoff_max = \"100ms\"\n\
-             [[site]]\nname = \"site\"\naddress = \"{ip}\"\nport = {}\n",
+             [[site]]\nname = \"site\"\naddress = \"{ip}\"\nport = {}\n{}",
             authority.certificate(),
             server.certificate,
             server.key,
             disk.join("incoming"),
             disk.join("state"),
             address::PORT,
+            mode.keys(),
         );
         std::fs::write(self.path("server.toml"), text).expect("the directory is ours");
     }

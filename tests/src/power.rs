@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::central::Mode;
 use crate::guest::{self, FileSystem, Guest, Orders, words};
 use crate::oracle::{Digest, Oracle, Verdict};
 use crate::process::Process;
@@ -54,10 +55,10 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// An empty disk. `number` tells the chain's files from those of others.
-    pub fn new(file_system: FileSystem, number: u64) -> Chain {
+    /// An empty disk, whose node is pulled so. `number` tells the chain's files from those of others.
+    pub fn new(file_system: FileSystem, number: u64, mode: Mode) -> Chain {
         Chain {
-            guest: Guest::new(file_system),
+            guest: Guest::new(file_system, mode),
             oracle: Oracle::default(),
             unanswered: BTreeSet::new(),
             boots: number * 1000,
