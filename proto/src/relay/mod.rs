@@ -9,12 +9,17 @@
 
 mod farewell;
 pub mod frame;
+mod frames;
 mod hello;
+mod inflow;
 pub mod limits;
 mod losses;
 mod node;
 mod number;
+mod outbox;
+mod outflow;
 mod puller;
+mod pulse;
 mod record;
 mod status;
 mod violation;

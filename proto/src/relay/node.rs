@@ -1,9 +1,38 @@
 //! The end that listens: a buffer node.
+//!
+//! ```text
+//!  Silent ──HELLO──▶ Asked ──welcome──▶ Open ──CLOSE, of either end──▶ Over
+//!    └──too late──▶ Over ◀──refuse──┘
+//! ```
+//!
+//! In every state whatever breaks the protocol leads to `Over`, and is told to the puller. What may come in `Open` is a
+//! matter of the purpose: [`Node::expects`].
+//!
+//! The owner sends: it asks for [`room`](Node::room), gives a package or a part of one, and when there is no room waits for
+//! [`NodeEvent::Room`].
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 
-use super::{Farewell, Head, Hello, LossRecord, Number, Status, Welcome, frame::Frame};
-use crate::{Close, Machine, Step, Time};
+use super::{
+    CloseCode, Farewell, Head, Hello, LossRecord, Number, Purpose, Status, Violation, Welcome,
+    frame::{Frame, Kind, Sender},
+    frames::Frames,
+    limits::{
+        FLUSH_AFTER, IN_FLIGHT_MAX, LOSSES_IN_FLIGHT_MAX, OUTPUT_SOFT, PAYLOAD_MAX, RECORD_COST, REST,
+        WRITE_MAX,
+    },
+    outbox::Outbox,
+    outflow::Outflow,
+    pulse::Pulse,
+    record::{PACKAGE, SKIPPED},
+};
+use crate::{
+    Close, Machine, Step, Time,
+    machine::{AT_ONCE, out_of_turn},
+};
+
+/// The names that fit a `LISTING`, beside the byte that says whether it is the last.
+const LISTING_MAX: usize = PAYLOAD_MAX - 1;
 
 /// What a node's end tells its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,122 +55,515 @@ pub enum NodeEvent {
 /// A listening end of relay.
 #[derive(Debug)]
 pub struct Node {
-    out: Vec<u8>,
+    hello: Option<Hello>,
+    outbox: Outbox,
+    turn: Turn,
+    pulse: Pulse,
+    frames: Frames,
+    outflow: Outflow,
+    /// What the puller granted in all, and what was spent of it.
+    granted: u64,
+    spent: u64,
+    /// The package that is being sent, and what of its body is still to come.
+    current: Option<(Number, u64)>,
+    last: Option<Number>,
+    in_flight: VecDeque<Number>,
+    acked: Option<Number>,
+    deleted: Option<Number>,
+    /// Loss records sent and not acknowledged, and the last sent.
+    losses: VecDeque<Number>,
+    last_loss: Option<Number>,
+    /// A listing was asked for and is not complete.
+    listing: bool,
+    /// `DRY` was said, and nothing was sent since.
+    dry: bool,
+    /// The owner knows that there is room.
+    told_room: bool,
+    /// When the owner last gave something, or heard that it could.
+    given: Time,
+    /// Since when there has been nothing to send, or no credit to send it.
+    resting: Option<Time>,
+    /// For a record before it is compressed.
+    scratch: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Turn {
+    /// The puller has still to say what it wants.
+    Silent {
+        by: Time,
+    },
+    /// The owner has still to decide.
+    Asked,
+    Open,
+    Over(Close),
 }
 
 impl Node {
     /// A node that waits `patience` for the whole `HELLO`.
-    pub fn new(_patience: Time, _now: Time) -> Self {
-        Node { out: Vec::new() }
+    pub fn new(patience: Time, now: Time) -> Self {
+        Node {
+            hello: None,
+            outbox: Outbox::default(),
+            turn: Turn::Silent { by: now.saturating_add(patience) },
+            pulse: Pulse::new(patience, now),
+            frames: Frames::new(),
+            outflow: Outflow::default(),
+            granted: 0,
+            spent: 0,
+            current: None,
+            last: None,
+            in_flight: VecDeque::new(),
+            acked: None,
+            deleted: None,
+            losses: VecDeque::new(),
+            last_loss: None,
+            listing: false,
+            dry: false,
+            told_room: false,
+            given: now,
+            resting: None,
+            scratch: Vec::new(),
+        }
     }
 
     /// Accepts the [`Hello`].
-    pub fn welcome(&mut self, welcome: Welcome, _now: Time) {
-        Frame::Welcome(welcome).write(&mut self.out);
+    pub fn welcome(&mut self, welcome: Welcome, now: Time) {
+        let (Turn::Asked, Some(hello)) = (&self.turn, &self.hello) else { return self.misused("welcome") };
+        self.pulse = Pulse::new(hello.keep_alive, now);
+        self.outbox.limit(hello.rate, now);
+        self.turn = Turn::Open;
+        self.say(&Frame::Welcome(welcome));
+        self.outbox.release(now);
     }
 
     /// Does not: says why, and nothing else. The next step ends with [`Close::Closed`].
     pub fn refuse(&mut self, farewell: Farewell) {
-        Frame::Close(farewell).write(&mut self.out);
+        match self.turn {
+            Turn::Asked => self.close(farewell),
+            _ => self.misused("refuse"),
+        }
     }
 
     /// How many bytes of the current body [`write`](Self::write) takes now: 0 without credit, while the output is full,
     /// and where no package has begun.
     pub fn room(&self, _now: Time) -> usize {
-        0
+        match self.current {
+            Some((_, left)) if self.is_open_for(Purpose::Stream) && self.outbox.has_room() => {
+                let most = left.min(self.granted - self.spent);
+                usize::try_from(most).unwrap_or(WRITE_MAX).min(WRITE_MAX)
+            }
+            _ => 0,
+        }
     }
 
     /// Whether a package may [`begin`](Self::begin) or be [`skip`](Self::skip)ped now.
     pub fn may_begin(&self, _now: Time) -> bool {
-        false
+        self.current.is_none()
+            && self.is_open_for(Purpose::Stream)
+            && self.outbox.has_room()
+            && !self.is_stuck()
     }
 
     /// Begins a package, whose number is greater than all before. Its body follows by [`write`](Self::write), all
     /// [`Head::size`] bytes of it. An owner that cannot give them must [`close`](Self::close).
-    pub fn begin(&mut self, _head: &Head, _now: Time) {}
+    pub fn begin(&mut self, head: &Head, now: Time) {
+        if !self.record(head, PACKAGE, now) {
+            return self.misused("begin");
+        }
+        self.current = Some((head.number, head.size));
+        self.sent(0);
+        self.settle(now);
+    }
 
     /// Tells of a package that is larger than [`Hello::max_package`] and stays.
-    pub fn skip(&mut self, _head: &Head, _now: Time) {}
+    pub fn skip(&mut self, head: &Head, now: Time) {
+        if !self.record(head, SKIPPED, now) {
+            return self.misused("skip");
+        }
+        self.in_flight.push_back(head.number);
+        self.settle(now);
+    }
 
     /// A part of the current body, at most [`room`](Self::room) bytes.
-    pub fn write(&mut self, _bytes: &[u8], _now: Time) {}
+    pub fn write(&mut self, bytes: &[u8], now: Time) {
+        if bytes.len() > self.room(now) {
+            return self.misused("write");
+        }
+        self.spent += bytes.len() as u64;
+        self.outflow.write(bytes, self.outbox.end());
+        self.sent(bytes.len() as u64);
+        self.settle(now);
+    }
 
     /// Says that all there is has been sent. Flushes. Said again before another package has begun, it does nothing.
-    pub fn dry(&mut self, _now: Time) {
-        Frame::Dry.write(&mut self.out);
+    pub fn dry(&mut self, now: Time) {
+        if self.current.is_some() || !self.is_open_for(Purpose::Stream) {
+            return self.misused("dry");
+        }
+        self.pause(now);
+        if !self.dry {
+            self.dry = true;
+            self.say(&Frame::Dry);
+        }
     }
 
     /// Flushes: for an owner that has nothing to give at the moment although there are packages (claimed by another
     /// connection, or being read).
-    pub fn pause(&mut self, _now: Time) {}
-
-    /// Says that everything acknowledged up to `upto` is gone, durably.
-    pub fn deleted(&mut self, upto: Number) {
-        Frame::Deleted(upto).write(&mut self.out);
+    pub fn pause(&mut self, now: Time) {
+        if self.outflow.is_open() {
+            self.outflow.flush(self.outbox.end());
+            self.pulse.speak();
+            self.resting.get_or_insert(now);
+        }
+        self.outbox.release(now);
     }
 
-    /// Tells the node's numbers.
+    /// Says that everything acknowledged up to `upto` is gone, durably. Each time of a greater number.
+    pub fn deleted(&mut self, upto: Number) {
+        if Some(upto) > self.acked || Some(upto) <= self.deleted {
+            return self.misused("deleted");
+        }
+        self.deleted = Some(upto);
+        self.say(&Frame::Deleted(upto));
+    }
+
+    /// Tells the node's numbers. A puller that only looks does not hear them.
     pub fn status(&mut self, status: &Status) {
-        Frame::Status(alloc::boxed::Box::new(status.clone())).write(&mut self.out);
+        if self.is_open_for(Purpose::Stream) || self.is_open_for(Purpose::List) {
+            self.say(&Frame::Status(Box::new(status.clone())));
+        }
     }
 
     /// How many loss records may be told now: the rest waits for [`NodeEvent::LossesAcked`].
     pub fn losses_room(&self) -> usize {
-        0
+        if self.is_open_for(Purpose::Stream) { LOSSES_IN_FLIGHT_MAX - self.losses.len() } else { 0 }
     }
 
     /// Tells of losses, oldest first, each once on a connection: numbers greater than all told before, at most
     /// [`losses_room`](Self::losses_room).
     pub fn losses(&mut self, records: &[LossRecord]) {
-        Frame::Losses(records.into()).write(&mut self.out);
+        let numbers = records.iter().map(|record| record.number);
+        let grow = numbers.clone().is_sorted_by(|a, b| a < b);
+        let Some(first) = numbers.clone().next() else { return };
+        if records.len() > self.losses_room() || !grow || Some(first) <= self.last_loss {
+            return self.misused("losses");
+        }
+        self.last_loss = numbers.clone().last();
+        self.losses.extend(numbers);
+        for chunk in records.chunks(PAYLOAD_MAX / LossRecord::MAX) {
+            self.say(&Frame::Losses(chunk.into()));
+        }
     }
 
     /// Whether a part of a listing may be told now; when it was not, [`NodeEvent::Room`] says that it may again.
     pub fn listing_room(&self) -> bool {
-        false
+        self.listing && self.outbox.has_room()
     }
 
     /// A part of the listing: whole names, joined by `\n`, of any length; and whether it is the last part.
     pub fn listing(&mut self, names: &[u8], last: bool) {
-        Frame::Listing { names: names.into(), last }.write(&mut self.out);
+        if !self.listing {
+            return self.misused("listing");
+        }
+        let mut rest = names;
+        while let Some(part) = rest.get(..LISTING_MAX) {
+            let end = part.iter().rposition(|byte| *byte == b'\n').unwrap_or(LISTING_MAX);
+            self.say(&Frame::Listing { names: part[..end].into(), last: false });
+            rest = rest[end..].strip_prefix(b"\n").unwrap_or(&rest[end..]);
+        }
+        self.say(&Frame::Listing { names: rest.into(), last });
+        self.listing = !last;
+        self.told_room &= self.has_room();
     }
 
     /// Says why it leaves: the next step ends with [`Close::Closed`]. What is said already still goes out.
     pub fn close(&mut self, farewell: Farewell) {
-        Frame::Close(farewell).write(&mut self.out);
+        if !self.is_over() {
+            self.say(&Frame::Close(farewell.clone()));
+            self.end(Close::Closed(farewell));
+        }
     }
 
     /// How many packages, skipped ones included, have been sent whole and not acknowledged.
     pub fn in_flight(&self) -> usize {
-        0
+        self.in_flight.len()
     }
 
     /// What the puller said first.
     pub fn hello(&self) -> Option<&Hello> {
-        None
+        self.hello.as_ref()
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.turn, Turn::Over(_))
+    }
+
+    fn is_open_for(&self, purpose: Purpose) -> bool {
+        matches!(self.turn, Turn::Open) && self.hello.as_ref().is_some_and(|hello| hello.purpose == purpose)
+    }
+
+    fn say(&mut self, frame: &Frame) {
+        if !self.is_over() {
+            frame.write(self.outbox.end());
+            self.pulse.speak();
+        }
+    }
+
+    /// An owner that does what it may not has a bug; what it wanted to say would be missed, so the connection ends.
+    fn misused(&mut self, call: &str) {
+        if !self.is_over() {
+            out_of_turn(call);
+            self.close(Farewell::new(CloseCode::Trouble, "the node made a mistake"));
+        }
+    }
+
+    /// The connection is over; what is said goes out, nothing else is kept.
+    fn end(&mut self, close: Close) -> Close {
+        self.turn = Turn::Over(close.clone());
+        self.outbox.unlimit();
+        self.frames = Frames::new();
+        self.outflow = Outflow::default();
+        close
+    }
+
+    /// Tells the puller what it did, and leaves.
+    fn violated(&mut self, violation: Violation) -> Close {
+        self.say(&Frame::Close(violation.farewell()));
+        self.end(Close::Violation(violation))
+    }
+
+    /// Sends what stands before a body. Whether it may.
+    fn record(&mut self, head: &Head, kind: u8, now: Time) -> bool {
+        if !self.may_begin(now) || Some(head.number) <= self.last {
+            return false;
+        }
+        self.last = Some(head.number);
+        self.dry = false;
+        self.spent += RECORD_COST;
+        self.scratch.clear();
+        head.write(kind, &mut self.scratch);
+        self.outflow.write(&self.scratch, self.outbox.end());
+        true
+    }
+
+    /// So much of the current body has gone.
+    fn sent(&mut self, count: u64) {
+        let Some((number, left)) = self.current else { return };
+        self.current = Some((number, left - count));
+        if left == count {
+            self.current = None;
+            self.in_flight.push_back(number);
+        }
+    }
+
+    /// After something was given: what nothing can follow is flushed, or the puller would wait for it in vain.
+    fn settle(&mut self, now: Time) {
+        (self.given, self.resting) = (now, None);
+        self.pulse.speak();
+        if self.is_stuck() {
+            self.pause(now);
+        }
+        self.outbox.release(now);
+        self.told_room &= self.has_room();
+    }
+
+    /// Whether the puller has to act before anything more can be sent.
+    fn is_stuck(&self) -> bool {
+        let credit = self.granted - self.spent;
+        match self.current {
+            Some(_) => credit == 0,
+            None => credit < RECORD_COST || self.in_flight.len() >= IN_FLIGHT_MAX,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.listing_room() || self.is_open_for(Purpose::Stream) && self.outbox.has_room() && !self.is_stuck()
+    }
+
+    /// Flushes and ends what has waited long enough.
+    fn tend(&mut self, now: Time) {
+        if let Some(rest_over) = self.rest_over()
+            && now >= rest_over
+        {
+            self.outflow.end(self.outbox.end());
+            (self.resting, self.scratch) = (None, Vec::new());
+            self.pulse.speak();
+        }
+        if let Some(flush_at) = self.flush_at()
+            && now >= flush_at
+        {
+            self.outflow.flush(self.outbox.end());
+            self.pulse.speak();
+        }
+        self.outbox.release(now);
+    }
+
+    fn rest_over(&self) -> Option<Time> {
+        self.resting.filter(|_| self.outflow.is_open()).map(|since| since.saturating_add(REST))
+    }
+
+    /// Only an owner that knows of room has given nothing of its own accord.
+    fn flush_at(&self) -> Option<Time> {
+        let due = self.outflow.is_unflushed() && self.told_room && self.outbox.waiting() == 0;
+        due.then(|| self.given.saturating_add(FLUSH_AFTER))
+    }
+
+    /// Uses input up to the next event.
+    fn read(&mut self, input: &[u8]) -> Result<Step<NodeEvent>, Violation> {
+        let mut used = 0;
+        loop {
+            let rest = &input[used..];
+            if self.blocked() || self.is_over() || rest.is_empty() {
+                return Ok(Step::quiet(used));
+            }
+            let (purpose, listing) = (self.hello.as_ref().map(|hello| hello.purpose), self.listing);
+            let (count, frame) = self.frames.take(rest, |kind| Self::expects(kind, purpose, listing))?;
+            used += count;
+            if let Some(frame) = frame
+                && let Some(event) = self.obey(frame)?
+            {
+                return Ok(Step::event(used, event));
+            }
+        }
+    }
+
+    /// Whether a frame of this kind may come now. Without a purpose, no `HELLO` has come.
+    fn expects(kind: &Kind, purpose: Option<Purpose>, listing: bool) -> bool {
+        match kind.name {
+            _ if kind.sender == Sender::Node => false,
+            "CLOSE" => true,
+            "HELLO" => purpose.is_none(),
+            "PING" | "PONG" => purpose.is_some(),
+            "LIST" => purpose == Some(Purpose::List) && !listing,
+            _ => purpose == Some(Purpose::Stream),
+        }
+    }
+
+    fn obey(&mut self, frame: Frame) -> Result<Option<NodeEvent>, Violation> {
+        Ok(match frame {
+            Frame::Hello(hello) => {
+                self.turn = Turn::Asked;
+                self.hello = Some(hello.clone());
+                Some(NodeEvent::Hello(hello))
+            }
+            Frame::Credit(total) => {
+                if total <= self.granted {
+                    return Err(Violation::CreditShrinks(total));
+                }
+                self.granted = total;
+                None
+            }
+            Frame::Ack(number) => {
+                let at = self.in_flight.binary_search(&number).map_err(|_| Violation::Ack(number))?;
+                self.in_flight.drain(..=at);
+                if self.in_flight.is_empty() {
+                    self.in_flight = VecDeque::new();
+                }
+                self.acked = Some(number);
+                Some(NodeEvent::Acked(number))
+            }
+            Frame::LossAck(number) => {
+                let at = self.losses.binary_search(&number).map_err(|_| Violation::LossAck(number))?;
+                self.losses.drain(..=at);
+                Some(NodeEvent::LossesAcked(number))
+            }
+            Frame::List => {
+                self.listing = true;
+                Some(NodeEvent::List)
+            }
+            Frame::Ping(number) => {
+                self.say(&Frame::Pong(number));
+                None
+            }
+            Frame::Pong(number) => {
+                self.pulse.pong(number)?;
+                None
+            }
+            Frame::Close(farewell) => {
+                self.end(Close::Farewell(farewell));
+                None
+            }
+            frame => return Err(Violation::OutOfTurn(frame.kind().name)),
+        })
+    }
+
+    /// What there is to tell without input.
+    fn news(&mut self, now: Time) -> Option<NodeEvent> {
+        if self.told_room || !self.has_room() {
+            return None;
+        }
+        (self.told_room, self.given) = (true, now);
+        Some(NodeEvent::Room)
     }
 }
 
 impl Machine for Node {
     type Event = NodeEvent;
 
-    fn step(&mut self, _input: &[u8], _now: Time) -> Result<Step<NodeEvent>, Close> {
-        Ok(Step::quiet(0))
+    fn step(&mut self, input: &[u8], now: Time) -> Result<Step<NodeEvent>, Close> {
+        if let Turn::Over(close) = &self.turn {
+            return Err(close.clone());
+        }
+        if !input.is_empty() || self.blocked() {
+            self.pulse.hear(now);
+        }
+        self.tend(now);
+        let mut step = self.read(input).map_err(|violation| self.violated(violation))?;
+        match self.turn {
+            Turn::Over(ref close) if step.event.is_none() => return Err(close.clone()),
+            Turn::Silent { by } if step.event.is_none() && now >= by => {
+                return Err(self.end(Close::NoHello));
+            }
+            Turn::Open => {
+                if let Some(number) = self.pulse.ping(now) {
+                    self.say(&Frame::Ping(number));
+                }
+                if step.event.is_none() {
+                    step.event = self.news(now);
+                }
+                if step.event.is_none() && step.used == 0 {
+                    self.pulse.check(now).map_err(|close| self.end(close))?;
+                }
+                self.outbox.release(now);
+            }
+            _ => {}
+        }
+        Ok(step)
     }
 
     fn end_of_input(&mut self, _now: Time) -> Result<Step<NodeEvent>, Close> {
-        Err(Close::HungUp)
+        match &self.turn {
+            Turn::Over(close) => Err(close.clone()),
+            _ if self.blocked() => Ok(Step::quiet(0)),
+            _ if self.frames.is_between() => Err(self.end(Close::HungUp)),
+            _ => Err(self.end(Close::FrameCut)),
+        }
     }
 
     fn deadline(&self) -> Option<Time> {
-        None
+        match self.turn {
+            Turn::Over(_) => Some(AT_ONCE),
+            Turn::Silent { by } => Some(by),
+            Turn::Asked => None,
+            Turn::Open if !self.told_room && self.has_room() => Some(AT_ONCE),
+            Turn::Open => [self.rest_over(), self.flush_at(), self.outbox.next_release()]
+                .into_iter()
+                .flatten()
+                .chain([self.pulse.deadline()])
+                .min(),
+        }
     }
 
     fn output(&mut self) -> &mut Vec<u8> {
-        &mut self.out
+        &mut self.outbox.out
     }
 
     fn blocked(&self) -> bool {
-        false
+        match self.turn {
+            Turn::Asked => true,
+            Turn::Over(_) => false,
+            _ => self.outbox.waiting() >= 2 * OUTPUT_SOFT,
+        }
     }
 }

@@ -1,9 +1,27 @@
 //! The end that dials: a sync server.
+//!
+//! ```text
+//!  Greeting ──WELCOME──▶ Open ──CLOSE, of either end──▶ Over
+//!     └──CLOSE, no WELCOME in the keep-alive time──▶ Over
+//! ```
+//!
+//! In every state whatever breaks the protocol leads to `Over`, and is told to the node. What may come in `Open` is a
+//! matter of the purpose: [`Puller::expects`].
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 
-use super::{Farewell, Head, Hello, LossRecord, Number, Status, Welcome, frame::Frame};
-use crate::{Close, Machine, Step, Time};
+use super::{
+    Farewell, Head, Hello, LossRecord, Number, Purpose, Status, Violation, Welcome,
+    frame::{Frame, Kind, Sender},
+    frames::Frames,
+    inflow::Inflow,
+    limits::{LOSSES_IN_FLIGHT_MAX, OUTPUT_SOFT},
+    pulse::{self, Pulse},
+};
+use crate::{
+    Close, Machine, Step, Time,
+    machine::{AT_ONCE, out_of_turn},
+};
 
 /// What a puller tells its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,68 +62,288 @@ pub enum PullerEvent {
 
 /// A dialling end of relay.
 ///
-/// Call [`Machine::step`] again soon after each event, also while a batch is on its way: an owner that drives nothing for a third
-/// of the keep-alive time sends no sign of life.
+/// Its owner calls [`Machine::step`] again soon after each event, also while a batch is on its way: driven for less than
+/// every third of the keep-alive time it gives no sign of life.
 #[derive(Debug)]
 pub struct Puller {
+    purpose: Purpose,
     out: Vec<u8>,
+    turn: Turn,
+    pulse: Pulse,
+    frames: Frames,
+    inflow: Inflow,
+    acked: Option<Number>,
+    deleted: Option<Number>,
+    /// Loss records that came and are not acknowledged, and the last that came.
+    losses: VecDeque<Number>,
+    last_loss: Option<Number>,
+    /// A listing is on its way.
+    listing: bool,
+}
+
+#[derive(Debug)]
+enum Turn {
+    /// The node has still to answer.
+    Greeting {
+        by: Time,
+    },
+    Open,
+    Over(Close),
 }
 
 impl Puller {
     /// A puller that says `hello` at once. Before the [`Welcome`](PullerEvent::Welcome) it may already
-    /// [`grant`](Self::grant): that saves a round trip.
-    pub fn new(hello: Hello, _now: Time) -> Self {
+    /// [`grant`](Self::grant) or ask for a [`list`](Self::list): that saves a round trip.
+    pub fn new(mut hello: Hello, now: Time) -> Self {
+        hello.keep_alive = pulse::bounded(hello.keep_alive);
+        let (purpose, keep_alive) = (hello.purpose, hello.keep_alive);
+        let inflow = Inflow::new(hello.max_package);
         let mut out = Vec::new();
         Frame::Hello(hello).write(&mut out);
-        Puller { out }
+        Puller {
+            purpose,
+            out,
+            turn: Turn::Greeting { by: now.saturating_add(keep_alive) },
+            pulse: Pulse::new(keep_alive, now),
+            frames: Frames::new(),
+            inflow,
+            acked: None,
+            deleted: None,
+            losses: VecDeque::new(),
+            last_loss: None,
+            listing: false,
+        }
     }
 
     /// Answers [`PullerEvent::DecoderNeeded`].
-    pub fn decoder_granted(&mut self, _now: Time) {}
+    pub fn decoder_granted(&mut self, now: Time) {
+        if self.inflow.decoder_granted() {
+            self.pulse.hear(now);
+        } else if !self.is_over() {
+            out_of_turn("decoder_granted");
+        }
+    }
 
     /// Lets the node send up to `total` in all, in the unit of [`received`](Self::received). It only grows: a total that
     /// is no more than the last is passed over.
-    pub fn grant(&mut self, _total: u64) {}
+    pub fn grant(&mut self, total: u64) {
+        if self.purpose != Purpose::Stream {
+            return out_of_turn("grant");
+        }
+        if self.inflow.records.grant(total) {
+            self.say(&Frame::Credit(total));
+        }
+    }
 
     /// What has come so far: each body byte counts 1, each record [`RECORD_COST`](super::limits::RECORD_COST) more.
     pub fn received(&self) -> u64 {
-        0
+        self.inflow.records.received()
     }
 
     /// Says that everything up to `upto`, a number that has come whole on this connection, may be deleted.
     pub fn ack(&mut self, upto: Number) {
-        Frame::Ack(upto).write(&mut self.out);
+        if Some(upto) <= self.acked || Some(upto) > self.inflow.records.last_whole() {
+            return out_of_turn("ack");
+        }
+        self.acked = Some(upto);
+        self.say(&Frame::Ack(upto));
     }
 
     /// Says that the loss records up to `upto`, a number that has come on this connection, are durable.
     pub fn ack_losses(&mut self, upto: Number) {
-        Frame::LossAck(upto).write(&mut self.out);
+        let Ok(at) = self.losses.binary_search(&upto) else { return out_of_turn("ack_losses") };
+        self.losses.drain(..=at);
+        self.say(&Frame::LossAck(upto));
     }
 
-    /// Asks for a listing: after the welcome, with [`Purpose::List`](super::Purpose::List), one at a time.
+    /// Asks for a listing: with [`Purpose::List`], one at a time.
     pub fn list(&mut self) {
-        Frame::List.write(&mut self.out);
+        if self.purpose != Purpose::List || self.listing {
+            return out_of_turn("list");
+        }
+        self.listing = true;
+        self.say(&Frame::List);
     }
 
     /// Says why it leaves: the next step ends with [`Close::Closed`]. What is said already still goes out.
     pub fn close(&mut self, farewell: Farewell) {
-        Frame::Close(farewell).write(&mut self.out);
+        if !self.is_over() {
+            self.say(&Frame::Close(farewell.clone()));
+            self.end(Close::Closed(farewell));
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.turn, Turn::Over(_))
+    }
+
+    fn say(&mut self, frame: &Frame) {
+        if !self.is_over() {
+            frame.write(&mut self.out);
+            self.pulse.speak();
+        }
+    }
+
+    /// The connection is over; nothing large is kept.
+    fn end(&mut self, close: Close) -> Close {
+        self.turn = Turn::Over(close.clone());
+        self.frames = Frames::new();
+        self.inflow.free();
+        close
+    }
+
+    /// Tells the node what it did, and leaves.
+    fn violated(&mut self, violation: Violation) -> Close {
+        self.say(&Frame::Close(violation.farewell()));
+        self.end(Close::Violation(violation))
+    }
+
+    /// Uses input up to the next event.
+    fn read(&mut self, input: &[u8], now: Time) -> Result<Step<PullerEvent>, Violation> {
+        let mut used = 0;
+        loop {
+            if let Some(event) = self.inflow.event()? {
+                return Ok(Step::event(used, event));
+            }
+            let rest = &input[used..];
+            if self.blocked() || self.is_over() || rest.is_empty() {
+                return Ok(Step::quiet(used));
+            }
+            let data = self.frames.data().min(rest.len());
+            if data > 0 {
+                let count = self.inflow.feed(&rest[..data])?;
+                self.frames.data_used(count);
+                used += count;
+                continue;
+            }
+            let (purpose, listing) = (self.purpose, self.listing);
+            let open = matches!(self.turn, Turn::Open);
+            let (count, frame) =
+                self.frames.take(rest, |kind| Self::expects(kind, purpose, open, listing))?;
+            used += count;
+            if let Some(frame) = frame
+                && let Some(event) = self.obey(frame, now)?
+            {
+                return Ok(Step::event(used, event));
+            }
+        }
+    }
+
+    /// Whether a frame of this kind may come now.
+    fn expects(kind: &Kind, purpose: Purpose, open: bool, listing: bool) -> bool {
+        match kind.name {
+            _ if kind.sender == Sender::Puller => false,
+            "CLOSE" => true,
+            "WELCOME" => !open,
+            "PING" | "PONG" => open,
+            "STATUS" => open && purpose != Purpose::Look,
+            "LISTING" => open && listing,
+            _ => open && purpose == Purpose::Stream,
+        }
+    }
+
+    fn obey(&mut self, frame: Frame, now: Time) -> Result<Option<PullerEvent>, Violation> {
+        Ok(match frame {
+            Frame::Welcome(welcome) => {
+                self.turn = Turn::Open;
+                self.pulse.hear(now);
+                Some(PullerEvent::Welcome(welcome))
+            }
+            Frame::Dry => Some(PullerEvent::Dry),
+            Frame::Deleted(number) => {
+                if Some(number) <= self.deleted || Some(number) > self.acked {
+                    return Err(Violation::Deleted(number));
+                }
+                self.deleted = Some(number);
+                Some(PullerEvent::Deleted(number))
+            }
+            Frame::Status(status) => Some(PullerEvent::Status(status)),
+            Frame::Losses(records) => {
+                self.check_losses(&records)?;
+                Some(PullerEvent::Losses(records))
+            }
+            Frame::Listing { names, last } => {
+                self.listing = !last;
+                Some(PullerEvent::Listing { names, last })
+            }
+            Frame::Ping(number) => {
+                self.say(&Frame::Pong(number));
+                None
+            }
+            Frame::Pong(number) => {
+                self.pulse.pong(number)?;
+                None
+            }
+            Frame::Close(farewell) => {
+                self.end(Close::Farewell(farewell));
+                None
+            }
+            frame => return Err(Violation::OutOfTurn(frame.kind().name)),
+        })
+    }
+
+    fn check_losses(&mut self, records: &[LossRecord]) -> Result<(), Violation> {
+        if self.losses.len() + records.len() > LOSSES_IN_FLIGHT_MAX {
+            return Err(Violation::TooManyLosses);
+        }
+        for LossRecord { number: got, .. } in records.iter().cloned() {
+            match self.last_loss {
+                Some(last) if got <= last => return Err(Violation::LossOrder { last, got }),
+                _ => self.last_loss = Some(got),
+            }
+            self.losses.push_back(got);
+        }
+        Ok(())
     }
 }
 
 impl Machine for Puller {
     type Event = PullerEvent;
 
-    fn step(&mut self, _input: &[u8], _now: Time) -> Result<Step<PullerEvent>, Close> {
-        Ok(Step::quiet(0))
+    fn step(&mut self, input: &[u8], now: Time) -> Result<Step<PullerEvent>, Close> {
+        if !self.is_over() && (!input.is_empty() || self.blocked()) {
+            self.pulse.hear(now);
+        }
+        let step = match &self.turn {
+            Turn::Over(close) => return Err(close.clone()),
+            Turn::Greeting { .. } | Turn::Open => {
+                self.read(input, now).map_err(|violation| self.violated(violation))?
+            }
+        };
+        match self.turn {
+            Turn::Over(ref close) if step.event.is_none() => Err(close.clone()),
+            Turn::Greeting { by } if step.event.is_none() && now >= by => {
+                Err(self.end(Close::NoAnswer { request: "HELLO" }))
+            }
+            Turn::Open => {
+                if let Some(number) = self.pulse.ping(now) {
+                    self.say(&Frame::Ping(number));
+                }
+                if step.event.is_none() && step.used == 0 {
+                    self.pulse.check(now).map_err(|close| self.end(close))?;
+                }
+                Ok(step)
+            }
+            _ => Ok(step),
+        }
     }
 
     fn end_of_input(&mut self, _now: Time) -> Result<Step<PullerEvent>, Close> {
-        Err(Close::HungUp)
+        match &self.turn {
+            Turn::Over(close) => Err(close.clone()),
+            _ if self.blocked() => Ok(Step::quiet(0)),
+            _ if self.frames.is_between() => Err(self.end(Close::HungUp)),
+            _ => Err(self.end(Close::FrameCut)),
+        }
     }
 
     fn deadline(&self) -> Option<Time> {
-        None
+        Some(match self.turn {
+            Turn::Over(_) => AT_ONCE,
+            Turn::Greeting { by } => by,
+            Turn::Open if self.inflow.is_due() => AT_ONCE,
+            Turn::Open => self.pulse.deadline(),
+        })
     }
 
     fn output(&mut self) -> &mut Vec<u8> {
@@ -113,6 +351,6 @@ impl Machine for Puller {
     }
 
     fn blocked(&self) -> bool {
-        false
+        !self.is_over() && (self.inflow.is_waiting() || self.out.len() >= OUTPUT_SOFT)
     }
 }

@@ -1,6 +1,8 @@
 //! How a peer broke the protocol. Each becomes the text of a `CLOSE(protocol)`, so both ends' logs have it.
 
-use super::{Number, limits};
+use alloc::string::ToString as _;
+
+use super::{CloseCode, Farewell, Number, limits};
 use crate::InvalidName;
 
 /// What a peer did that ends the connection.
@@ -128,4 +130,17 @@ pub enum Violation {
         /// What was granted in all.
         granted: u64,
     },
+}
+
+impl Violation {
+    /// What is said to the end that did it.
+    pub(crate) fn farewell(&self) -> Farewell {
+        match self {
+            Violation::Version(_) => {
+                let number = limits::VERSION.into();
+                Farewell { code: CloseCode::Version, number, text: self.to_string() }
+            }
+            _ => Farewell::new(CloseCode::Protocol, self.to_string()),
+        }
+    }
 }

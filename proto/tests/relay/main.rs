@@ -1,0 +1,4 @@
+//! Relay at both ends, byte for byte.
+
+mod joined;
+mod pair;
