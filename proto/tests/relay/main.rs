@@ -1,4 +1,7 @@
-//! Relay at both ends, byte for byte.
+//! Relay at both ends: alone, against peers that lie, and joined in memory.
 
+mod hostile_node;
+mod hostile_puller;
 mod joined;
 mod pair;
+mod wire;
