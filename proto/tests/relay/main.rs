@@ -4,4 +4,6 @@ mod hostile_node;
 mod hostile_puller;
 mod joined;
 mod pair;
+mod properties;
+mod time;
 mod wire;
