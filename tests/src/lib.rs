@@ -18,6 +18,7 @@ pub mod central;
 pub mod certificates;
 pub mod client;
 pub mod clock;
+pub mod corpus;
 pub mod counts;
 pub mod cutter;
 pub mod faults;
