@@ -23,6 +23,7 @@ pub mod counts;
 pub mod cutter;
 pub mod faults;
 pub mod files;
+pub mod fleet;
 pub mod guest;
 pub mod node;
 pub mod oracle;

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::sender::Sender;
 use tidegate_tests::until::{self, PATIENCE};
 use tidegate_tests::wan::{Path, Wan};
@@ -42,8 +42,8 @@ pub(crate) fn run(_: Scale) {
 fn waits(path: Path, files: &[Named]) -> Vec<Duration> {
     let (authority, node) = node();
     let _wan = Wan::at(node.front(), node.address(), path);
-    let site = Site::node("plant", node.front());
-    let mut central = Central::new(&authority, &[site], "pull_mode = \"relay\"");
+    let site = Site::node("plant", node.front()).over(Mode::Standing);
+    let mut central = Central::new(&authority, &[site], "");
     central.run();
     // The first one waits for the connection.
     let all = files.iter().map(|(name, bytes)| {

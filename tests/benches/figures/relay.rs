@@ -8,7 +8,7 @@
 use std::path::Path as Directory;
 use std::time::{Duration, Instant};
 
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::corpus::{compressed, noise};
 use tidegate_tests::tap::From;
 use tidegate_tests::wan::{Path, Wan};
@@ -51,18 +51,18 @@ pub(crate) fn run(scale: Scale) {
     let links = [link(0, None), link(100, None), link(20, SLOW)];
     for (path, share) in links.into_iter().zip(TENTACLE_SHARE) {
         let few = &agents[..agents.len() / share];
-        report(path, "relay", &agents, scale, || by_pull("relay", path, &agents));
+        report(path, "relay", &agents, scale, || by_pull(Mode::Standing, path, &agents));
         report(path, "rsync --remove-source-files -z over ssh", &agents, scale, || {
             by_rsync(&ssh, path, &agents)
         });
-        report(path, "Tentacle commands", few, scale, || by_pull("tentacle", path, few));
+        report(path, "Tentacle commands", few, scale, || by_pull(Mode::Tentacle, path, few));
     }
     println!("\n| incompressible files through a link | who | files | s | share of the link's rate |");
     println!("|---|---|---|---|---|");
     // Some sixteen seconds of either link.
     for (path, files, size) in [(link(20, SLOW), 1_600, 12_000), (link(20, FAST), 2_000, 100_000)] {
         let files: Vec<_> = (0..files).map(|index| random_file(index, size)).collect();
-        share(path, "relay", &files, scale, || by_pull("relay", path, &files));
+        share(path, "relay", &files, scale, || by_pull(Mode::Standing, path, &files));
         share(path, "rsync --remove-source-files -z over ssh", &files, scale, || {
             by_rsync(&ssh, path, &files)
         });
@@ -84,13 +84,12 @@ fn share(path: Path, who: &str, files: &[Named], scale: Scale, run: impl FnMut()
     row(&name(path), who, format_args!("{} | {seconds:.2} | {share:.3}", files.len()));
 }
 
-/// By this mode of the sync server.
-fn by_pull(mode: &str, path: Path, files: &[Named]) -> Figures {
+/// By the sync server.
+fn by_pull(mode: Mode, path: Path, files: &[Named]) -> Figures {
     let (authority, mut node) = node();
     load::send(node.address(), None, files, SENDERS);
     let wan = Wan::at(node.front(), node.address(), path);
-    let settings = format!("pull_mode = \"{mode}\"");
-    let central = Central::new(&authority, &[Site::node("plant", node.front())], &settings);
+    let central = Central::new(&authority, &[Site::node("plant", node.front()).over(mode)], "");
     let [site, centre] = [cpu_seconds(node.process().id()), cpu_seconds_of_children()];
     let seconds = pull(&central, files.len());
     let [site, centre] = [cpu_seconds(node.process().id()) - site, cpu_seconds_of_children() - centre];
