@@ -30,6 +30,7 @@ pub mod oracle;
 pub mod power;
 pub mod process;
 pub mod scenarios;
+pub mod scene;
 pub mod seed;
 pub mod sender;
 pub mod small_disk;
