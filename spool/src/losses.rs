@@ -11,8 +11,11 @@
 //! oldest are merged by class and reason, so that no package is ever forgotten, only its hour. The head of a segment
 //! says how many records were carried over: one that lacks some of them was torn by a crash, and its predecessor
 //! counts, which is still there.
+//!
+//! Somebody far away counts each record once, by its number: module `sent` says which records may still be merged then.
 
 mod record;
+mod sent;
 #[cfg(test)]
 mod tests;
 
@@ -30,11 +33,12 @@ use crate::segments::{self, Place, SURPLUS, Segment};
 use crate::store::{Spool, Store};
 pub use record::{Loss, LossReason};
 use record::{RECORD_BYTES, group, head, head_of, id_of, merge};
+use sent::Marks;
 
 /// Records of a segment, give or take a flush. Beyond it the next one begins, if there is room. Tests get there sooner.
-const SEGMENT_RECORDS: usize = if cfg!(test) { 16 } else { 4096 };
+const SEGMENT_RECORDS: usize = if cfg!(test) { 24 } else { 4096 };
 
-/// Records carried over as they are. Beyond it the oldest are merged.
+/// Records carried over as they are. Beyond it the oldest are merged, as far as they may be.
 const KEPT_MAX: usize = if cfg!(test) { 4 } else { 1024 };
 
 /// Run and number of a segment.
@@ -56,6 +60,7 @@ struct Log {
     next_counter: u64,
     /// What is durable.
     kept: Vec<Loss>,
+    marks: Marks,
     /// `None` where none was found whole and there was no room to begin one.
     current: Option<Segment<RECORD_BYTES>>,
     /// Segments that go when the next one has begun.
@@ -64,29 +69,47 @@ struct Log {
 
 /// What the records say at a start.
 pub(crate) struct Replayed {
-    records: Vec<Loss>,
+    said: Said,
     pub(crate) last_run: Option<u64>,
     segments: Vec<Name>,
     /// The one that counts.
     whole: Option<Name>,
 }
 
+/// What segments say.
+#[derive(Default)]
+struct Said {
+    losses: Vec<Loss>,
+    marks: Marks,
+    /// The greatest number of all.
+    last: Option<Id>,
+}
+
+impl Said {
+    fn add(&mut self, record: &[u8; RECORD_BYTES]) {
+        self.last = self.last.max(Some(id_of(record)));
+        if !self.marks.replay(record) {
+            self.losses.extend(Loss::decode(record));
+        }
+    }
+}
+
 /// Reads the records, and makes sure that they are durable.
 pub(crate) fn replay(fs: &dyn Fs, layout: &Layout) -> Result<Replayed, DiskError> {
     let found = segments::find(fs, &layout.losses)?;
-    let (records, whole) = records(&layout.losses, &found, |path| segments::read_durable(fs, path))?;
+    let (said, whole) = read_all(&layout.losses, &found, |path| segments::read_durable(fs, path))?;
     fs.sync_dir(&layout.losses)?;
-    let last_run = found.last().map(|&(run, _)| run).max(records.iter().map(|loss| loss.id.run).max());
-    Ok(Replayed { records, last_run, segments: found, whole })
+    let last_run = found.last().map(|&(run, _)| run).max(said.last.map(|id| id.run));
+    Ok(Replayed { said, last_run, segments: found, whole })
 }
 
 /// What the newest whole segment says, and which it is; where none is whole, what is left of all.
-fn records(
+fn read_all(
     directory: &Path,
     found: &[Name],
     read: impl Fn(&Path) -> Result<Vec<[u8; RECORD_BYTES]>, DiskError>,
-) -> Result<(Vec<Loss>, Option<Name>), DiskError> {
-    let mut left = Vec::new();
+) -> Result<(Said, Option<Name>), DiskError> {
+    let mut left = Said::default();
     for &(run, number) in found.iter().rev() {
         let path = segment(directory, run, number);
         let mut records = read(&path)?;
@@ -98,18 +121,19 @@ fn records(
             last = if is_next { Some(id_of(record)) } else { last };
             is_next
         });
-        let decoded = records.iter().filter_map(Loss::decode);
         if carried.is_some_and(|carried| records.len() >= carried) {
-            return Ok((decoded.collect(), Some((run, number))));
+            let mut said = Said::default();
+            records.iter().for_each(|record| said.add(record));
+            return Ok((said, Some((run, number))));
         }
         tracing::debug!(path = %path.display(), "an unfinished segment of loss records");
-        left.extend(decoded);
+        records.iter().for_each(|record| left.add(record));
     }
-    if !left.is_empty() {
+    if !left.losses.is_empty() {
         tracing::warn!(path = %directory.display(), "the loss records are damaged: what can be read counts");
     }
-    left.sort_unstable_by_key(|loss| loss.id);
-    left.dedup_by_key(|loss| loss.id);
+    left.losses.sort_unstable_by_key(|loss| loss.id);
+    left.losses.dedup_by_key(|loss| loss.id);
     Ok((left, None))
 }
 
@@ -129,7 +153,8 @@ impl Losses {
         let current = found.whole.map(resume).transpose()?;
         let mut older = found.segments;
         older.retain(|&segment| Some(segment) != found.whole);
-        let mut log = Log { fs, poison, place, run, next_counter: 0, kept: found.records, current, older };
+        let Said { losses: kept, marks, .. } = found.said;
+        let mut log = Log { fs, poison, place, run, next_counter: 0, kept, marks, current, older };
         if renew || log.is_full() {
             match log.begin() {
                 // The packages are worth more: they can be pulled, and that makes room.
@@ -152,7 +177,7 @@ impl Losses {
                 pending.push(loss);
                 // Nobody has so many classes, but nothing here may grow without a bound.
                 if pending.len() > record::GROUPS_MAX {
-                    merge(&mut pending, 0);
+                    merge(&mut pending);
                 }
             }
         }
@@ -168,12 +193,15 @@ impl Log {
     fn begin(&mut self) -> Result<(), DiskError> {
         let mut carried = self.kept.clone();
         if carried.len() > KEPT_MAX {
-            merge(&mut carried, KEPT_MAX);
+            sent::merge_apart(&mut carried, &self.marks);
         }
         let mut segment: Segment<RECORD_BYTES> =
             self.place.begin(&*self.fs, &self.poison, SEGMENT_RECORDS)?;
-        let mut records = vec![head(carried.len())];
-        records.extend(carried.iter().map(Loss::encode));
+        let mut following: Vec<_> = carried.iter().map(Loss::encode).collect();
+        let marks = self.marks;
+        following.extend(marks.records(|| self.number()));
+        let mut records = vec![head(following.len())];
+        records.append(&mut following);
         if let Err(error) = segment.append(&records, &self.poison) {
             // It lacks a record, and so it never counts; or an fsync has failed, and nothing is recorded any more.
             self.older.extend(segment.path.file_name().and_then(parse_segment));
@@ -197,6 +225,17 @@ impl Log {
 
     /// Durable when it returns.
     fn append(&mut self, losses: Vec<Loss>) -> Result<(), DiskError> {
+        self.make_room()?;
+        let losses: Vec<Loss> = losses.into_iter().map(|loss| Loss { id: self.number(), ..loss }).collect();
+        let records: Vec<_> = losses.iter().map(Loss::encode).collect();
+        self.write(&records)?;
+        self.kept.extend(losses);
+        Ok(())
+    }
+
+    /// Begins the next segment where this one is full. To be called before anything is numbered: what is carried over
+    /// may change, and comes first.
+    fn make_room(&mut self) -> Result<(), DiskError> {
         if let Err(poisoned) = self.poison.check() {
             return Err(io::Error::other(poisoned)).context("record losses in", &self.place.path);
         }
@@ -209,17 +248,18 @@ impl Log {
             }
             tracing::debug!(%error, "losses are recorded where they were");
         }
-        let number = |loss| {
-            // A number is used up also when its record cannot be written: it may turn up all the same.
-            self.next_counter += 1;
-            Loss { id: Id { run: self.run, counter: self.next_counter - 1 }, ..loss }
-        };
-        let losses: Vec<Loss> = losses.into_iter().map(number).collect();
-        let records: Vec<_> = losses.iter().map(Loss::encode).collect();
-        let segment = self.current.as_mut().expect("a segment was begun");
-        segment.append(&records, &self.poison)?;
-        self.kept.extend(losses);
         Ok(())
+    }
+
+    /// A number is used up also when its record cannot be written: it may turn up all the same.
+    fn number(&mut self) -> Id {
+        self.next_counter += 1;
+        Id { run: self.run, counter: self.next_counter - 1 }
+    }
+
+    /// Durable when it returns. There must be room.
+    fn write(&mut self, records: &[[u8; RECORD_BYTES]]) -> Result<(), DiskError> {
+        self.current.as_mut().expect("a segment was begun").append(records, &self.poison)
     }
 }
 
@@ -258,10 +298,10 @@ impl Spool {
                 Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
                 found => found?,
             };
-            match records(&directory, &found, |path| segments::read(&Disk, path)) {
+            match read_all(&directory, &found, |path| segments::read(&Disk, path)) {
                 // A process has just begun a new segment.
                 Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
-                records => return records.map(|(losses, _)| losses),
+                read => return read.map(|(said, _)| said.losses),
             }
         }
     }

@@ -44,7 +44,7 @@ pub enum LossReason {
 }
 
 impl LossReason {
-    const ALL: [(Self, u64, &str); 10] = [
+    const ALL: [(Self, u8, &str); 10] = [
         (Self::Full, 1, "full"),
         (Self::ClassQuota, 2, "class_quota"),
         (Self::AgentQuota, 3, "agent_quota"),
@@ -57,11 +57,13 @@ impl LossReason {
         (Self::BadArchive, 10, "bad_archive"),
     ];
 
-    fn code(self) -> u64 {
+    /// Stands for it on disk and on the wire; never changes.
+    pub fn code(self) -> u8 {
         Self::ALL.iter().find(|(reason, ..)| *reason == self).map_or(0, |(_, code, _)| *code)
     }
 
-    fn of_code(code: u64) -> Option<Self> {
+    /// What that stands for; `None` in the records of a later version.
+    pub fn of_code(code: u8) -> Option<Self> {
         Self::ALL.iter().find(|(_, it, _)| *it == code).map(|(reason, ..)| *reason)
     }
 }
@@ -115,7 +117,7 @@ impl Loss {
         let mut bytes = fields([
             self.id.run,
             self.id.counter,
-            self.reason.code(),
+            self.reason.code().into(),
             self.packages,
             self.bytes,
             millis(self.first),
@@ -132,7 +134,7 @@ impl Loss {
         Some(Self {
             id: id_of(bytes),
             class: String::from_utf8_lossy(&class[..end]).into(),
-            reason: LossReason::of_code(field(bytes, 2))?,
+            reason: u8::try_from(field(bytes, 2)).ok().and_then(LossReason::of_code)?,
             packages: field(bytes, 3),
             bytes: field(bytes, 4),
             first: system_time(field(bytes, 5)),
@@ -145,7 +147,7 @@ impl Loss {
 const CLASS_AT: usize = 7 * 8;
 const _: () = assert!(CLASS_AT + CLASS_NAME_MAX + 8 == RECORD_BYTES);
 
-fn fields(numbers: [u64; 7]) -> [u8; RECORD_BYTES] {
+pub(super) fn fields(numbers: [u64; 7]) -> [u8; RECORD_BYTES] {
     let mut bytes = [0; RECORD_BYTES];
     for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
         place.copy_from_slice(&number.to_be_bytes());
@@ -153,7 +155,7 @@ fn fields(numbers: [u64; 7]) -> [u8; RECORD_BYTES] {
     bytes
 }
 
-fn field(bytes: &[u8; RECORD_BYTES], number: usize) -> u64 {
+pub(super) fn field(bytes: &[u8; RECORD_BYTES], number: usize) -> u64 {
     u64::from_be_bytes(bytes.as_chunks::<8>().0[number])
 }
 
@@ -178,15 +180,13 @@ fn short(class: &str) -> &str {
     &class[..end.unwrap_or(0)]
 }
 
-/// Merges all but the newest `keep` records, by class and reason. Each keeps the number of the newest one in it.
-pub(super) fn merge(records: &mut Vec<Loss>, keep: usize) {
-    let newest = records.split_off(records.len().saturating_sub(keep));
+/// Merges records by class and reason. Each keeps the number of the newest one in it, so they stay in order.
+pub(super) fn merge(records: &mut Vec<Loss>) {
     let mut merged = group(std::mem::take(records));
     if merged.len() > GROUPS_MAX {
         merged = group(merged.into_iter().map(|loss| Loss { class: ANY_CLASS.into(), ..loss }));
     }
     merged.sort_unstable_by_key(|loss| loss.id);
-    merged.extend(newest);
     *records = merged;
 }
 
@@ -233,9 +233,10 @@ mod tests {
                 loss(counter, "data", [LossReason::Full, LossReason::Dropped][counter as usize % 2])
             })
             .collect();
-        merge(&mut records, 4);
+        records.truncate(6);
+        merge(&mut records);
         let shown: Vec<_> = records.iter().map(|loss| (loss.id.counter, loss.packages, loss.bytes)).collect();
-        assert_eq!(shown, [(4, 3, 60), (5, 3, 90), (6, 1, 60), (7, 1, 70), (8, 1, 80), (9, 1, 90)]);
+        assert_eq!(shown, [(4, 3, 60), (5, 3, 90)]);
         assert_eq!((millis(records[0].first), millis(records[0].last)), (1_000, 1_004));
     }
 
@@ -243,8 +244,8 @@ mod tests {
     fn too_many_classes_become_one() {
         let mut records: Vec<_> =
             (0..9).map(|counter| loss(counter, &counter.to_string(), LossReason::Full)).collect();
-        merge(&mut records, 1);
+        merge(&mut records);
         let shown: Vec<_> = records.iter().map(|loss| (&*loss.class, loss.packages)).collect();
-        assert_eq!(shown, [(ANY_CLASS, 8), ("8", 1)]);
+        assert_eq!(shown, [(ANY_CLASS, 9)]);
     }
 }
