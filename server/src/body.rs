@@ -165,11 +165,21 @@ impl Arrived {
     /// Writes out what is still in memory. Blocks. Nothing is durable yet.
     pub(crate) fn into_file(self, modified: SystemTime) -> io::Result<StagedFile> {
         let staging = self.staging.expect("only a body to be kept is asked for its file");
+        let reserved = self.file.is_some();
         let mut file = self.file.map_or_else(|| staging.create(), Ok)?;
         file.file().write_all(&self.buffer)?;
-        // Gives back what was reserved and not used.
-        file.file().set_len(self.size)?;
+        if reserved {
+            // Gives back what was reserved and not used.
+            file.file().set_len(self.size)?;
+        }
         file.dress(modified)?;
+        Ok(file)
+    }
+
+    /// The same; the content is durable, and the file closed.
+    pub(crate) fn into_durable_file(self, modified: SystemTime) -> io::Result<StagedFile> {
+        let mut file = self.into_file(modified)?;
+        file.sync_and_close()?;
         Ok(file)
     }
 }

@@ -14,26 +14,32 @@
 mod batch;
 mod beside;
 mod check;
+mod deliver;
 mod error;
 mod history;
 mod losses;
+mod number;
+mod numbered;
 mod open;
 mod package;
 mod reader;
 mod replace;
 mod schema;
 mod site;
+mod span;
 mod wal;
 
 pub(crate) use batch::{Batch, NewPackage};
 pub(crate) use beside::Beside;
 pub(crate) use error::LedgerError;
 pub(crate) use history::Retention;
-pub(crate) use losses::{LossReason, LossRow};
+pub(crate) use losses::{LossPlace, LossReason, LossRow};
+pub(crate) use number::Row as NumberRow;
 pub(crate) use package::{DAMAGED, Package, State, milliseconds, seconds};
 pub(crate) use reader::{Found, Reader, Rows, Standing};
 pub(crate) use replace::Replacement;
-pub(crate) use site::{SiteNote, SiteRow};
+pub(crate) use site::{Mode, SiteNote, SiteRow, Told};
+pub(crate) use span::{Kind as SpanKind, Span};
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock};

@@ -1,10 +1,11 @@
-//! `losses`: what was lost at this end or thrown away by an operator. Reads beside a running server.
+//! `losses`: what was lost at this end or thrown away by an operator, and what sites that speak relay told of their own
+//! losses. Reads beside a running server.
 
 use serde_json::json;
 
 use crate::cli::Failure;
 use crate::config::Config;
-use crate::ledger::LossRow;
+use crate::ledger::{LossPlace, LossRow};
 use crate::report::{self, utc};
 
 /// Prints them, oldest first.
@@ -19,6 +20,10 @@ pub(crate) fn print(config: &Config, site: Option<&str>, json: bool) -> Result<(
         [
             loss.id.to_string(),
             loss.site.clone(),
+            match loss.place {
+                LossPlace::Central => "here".into(),
+                LossPlace::Site => "at the site".into(),
+            },
             loss.class.clone(),
             loss.reason.clone(),
             loss.packages.to_string(),
@@ -27,7 +32,7 @@ pub(crate) fn print(config: &Config, site: Option<&str>, json: bool) -> Result<(
             utc(loss.last),
         ]
     };
-    let header = ["ID", "SITE", "CLASS", "REASON", "PACKAGES", "BYTES", "FIRST", "LAST"];
+    let header = ["ID", "SITE", "LOST", "CLASS", "REASON", "PACKAGES", "BYTES", "FIRST", "LAST"];
     report::say(&report::table(header, losses.iter().map(row)));
     Ok(())
 }

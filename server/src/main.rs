@@ -4,6 +4,7 @@
 //! configuration, and connections that it opens itself. It listens on nothing, and it never writes, by a name that
 //! a site chose, anywhere but in `incomingdir`.
 
+mod board;
 mod body;
 mod cli;
 mod commands;

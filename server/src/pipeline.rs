@@ -12,6 +12,7 @@
 //! stock:  ───────────▶ staged + held ───────────────────▶ committed ───────────▶ delivered
 //!            accept                                           ▲    └──────────────▶ quarantined
 //! node:   ────────────────────────────────────────────────────┘
+//!            relayed
 //! ```
 //!
 //! A name may have several versions in flight, if a stock site rewrote the file between `RECV` and `MV`. They are
@@ -20,11 +21,15 @@
 
 mod admit;
 mod boot;
+mod deferred;
 mod deliver;
 mod recover;
+mod relayed;
+mod repeats;
 mod resolve;
 
 pub(crate) use admit::{Kept, REPEAT_WINDOW, Received};
+pub(crate) use relayed::{Relayed, What};
 pub(crate) use resolve::Moved;
 
 use std::fs;
@@ -35,7 +40,9 @@ use std::sync::{Arc, OnceLock};
 use tidegate_proto::Name;
 
 use boot::Boot;
+use deferred::Deferred;
 
+use crate::board::Board;
 use crate::body::Digest;
 use crate::config::Incoming;
 use crate::crash::Crash;
@@ -112,6 +119,9 @@ pub(crate) struct Pipeline {
     incoming: PathBuf,
     max_files: Option<u64>,
     crash: Crash,
+    /// What relay left for the next transaction.
+    deferred: Deferred,
+    board: Board,
     /// The directory whose fsync failed, and how. From then on no site's task hands anything over.
     broken: OnceLock<(PathBuf, String)>,
 }
@@ -150,6 +160,8 @@ impl Pipeline {
             incoming: settings.directory.clone(),
             max_files: settings.max_files,
             crash,
+            deferred: Deferred::default(),
+            board: Board::default(),
             broken: OnceLock::new(),
         };
         pipeline.recover(boot, settings.after_power_loss)?;
@@ -166,6 +178,11 @@ impl Pipeline {
 
     pub(crate) fn crash(&self) -> &Crash {
         &self.crash
+    }
+
+    /// Where the sites' words about themselves are kept until the next [`Self::flush`].
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
     }
 
     /// Whether the pipeline keeps up: more is pulled only if it has not too many files before it.
@@ -238,6 +255,15 @@ impl Pipeline {
         self.unbroken()?;
         self.staging.sync_files(files).map_err(Trouble::io("cannot make staged files durable"))?;
         self.crash.point("after-recv-staged");
+        self.record_durable(files, changes)
+    }
+
+    /// The same where `files` are durable.
+    fn record_durable<T>(
+        &self,
+        files: &[&StagedFile],
+        changes: impl FnOnce(&Batch<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Trouble> {
         // From here on the files must outlive every error but a certain "not recorded".
         files.iter().for_each(|file| file.keep(true));
         self.ledger.write(changes).map_err(|error| {

@@ -3,20 +3,14 @@
 //! A site that agrees on ALPN `tentacle` is a Tidegate node, any other is taken for a stock server.
 
 mod connect;
-mod crew;
-mod helpers;
 mod listing;
 mod moving;
 mod node;
-mod prompt;
-mod receive;
 mod remote;
 mod session;
 mod stock;
-mod take;
 mod tally;
 mod visit;
-mod way;
 
 pub(crate) use listing::Listing;
 pub(crate) use remote::Fault;
@@ -33,10 +27,9 @@ use crate::config::{PullMode, Site};
 use crate::desk::Desk;
 use crate::pipeline::Trouble;
 use connect::Connection;
-use remote::{Remote, Way};
+use remote::Remote;
 use session::Session;
 use visit::Visit;
-use way::{PlainWay, TlsWay};
 
 /// How far apart two listings of a stock site must be that show a name, before it is taken.
 const SETTLING: Duration = Duration::from_secs(2);
@@ -107,32 +100,19 @@ impl Attempt<'_> {
             () = self.stop.draining() => return Outcome { kind: None, result: Ok(Ended::Stopped) },
         };
         match connected {
-            Ok(Connection::Plain(stream)) => {
-                let way = PlainWay(self.site);
-                self.pull(*stream, Kind::Stock, way).await
-            }
-            Ok(Connection::Tls(stream, kind)) => {
-                let way = TlsWay(self.site, kind);
-                self.pull(*stream, kind, way).await
-            }
+            Ok(Connection::Plain(stream)) => self.pull(*stream, Kind::Stock).await,
+            Ok(Connection::Tls(stream, kind)) => self.pull(*stream, kind).await,
             Err(fault) => Outcome { kind: None, result: Err(fault) },
         }
     }
 
-    async fn pull<S, W>(self, stream: S, kind: Kind, way: W) -> Outcome
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-        W: Way<Remote = Session<S>>,
-    {
+    async fn pull<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, kind: Kind) -> Outcome {
         let remote = match Session::open(stream, kind, &self.site.sync).await {
             Ok(session) => session,
             Err(fault) => return Outcome { kind: None, result: Err(fault) },
         };
         let mut visit = Visit {
             remote,
-            helpers: Vec::new(),
-            way,
-            alone: false,
             site: self.site,
             desk: self.desk,
             memory: self.memory,
@@ -143,7 +123,6 @@ impl Attempt<'_> {
             kind,
             listings: 0,
             refusals: 0,
-            listing_is_old: false,
             fault: None,
         };
         let result = visit.pull(kind).await;
@@ -154,7 +133,7 @@ impl Attempt<'_> {
     }
 }
 
-impl<W: Way> Visit<'_, W> {
+impl<R: Remote> Visit<'_, R> {
     /// Pulls as the mode and the site's kind ask for. `QUIT` ends it, except after a fault of the site, and with `MV`
     /// alone after any: a node would take it as the proof that its last body was read and kept.
     async fn pull(&mut self, kind: Kind) -> Result<Ended, Fault> {
@@ -171,7 +150,6 @@ impl<W: Way> Visit<'_, W> {
                 "the site lists packages and refused MV; its next listing decides"
             );
         }
-        self.dismiss().await;
         match &result {
             Err(Fault::Site(_)) => {}
             Err(_) if self.site.sync.mode == PullMode::Move => self.remote.hang_up(),

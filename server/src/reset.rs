@@ -29,12 +29,14 @@ const COST: &str = "\
 A new ledger does not know what the old one did. So these may reach the pipeline a second time:
  - packages that were delivered and not yet deleted at their sites, where their row cannot be read: as a rule the
    last batch of each site, and more at sites that could not be reached or could not delete;
- - packages that an agent sends again within 7 days because it did not see its answer.
+ - packages that an agent sends again within 7 days because it did not see its answer;
+ - what a node that is restored from a backup offers again, of packages that it had deleted.
 Packages that were received and not delivered wait in quarantine (`tidegate-server quarantine`): deliver or purge each.
 What lies there may be the only copy: a stock site deletes what it gave. One whose site is called \"unknown\" may come
 from its site once more; compare before you deliver it.
 Nodes and stock sites keep what was not received. What `find` showed of packages that are delivered and deleted is gone;
-loss records and the sums of `status` are taken over as far as they can be read.
+loss records, the sums of `status` and the epochs are taken over as far as they can be read; a site whose epoch cannot be
+read refuses this server until `tidegate-server takeover --site NAME`. The last loss records of a site may count twice.
 ";
 
 /// What a reset takes over, and how it is counted.
@@ -208,5 +210,6 @@ fn unknown(
         modified: Some(milliseconds(modified)),
         received: seconds(modified),
         delivered: Some(seconds(now)),
+        number: None,
     })
 }

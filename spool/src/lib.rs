@@ -17,6 +17,7 @@
 //! reactor. [`Spool::begin`] and the writing of small drafts make no system call but an occasional `statvfs`.
 
 pub mod durable;
+pub mod parallel;
 pub mod sabotage;
 
 mod arrivals;
@@ -42,7 +43,6 @@ mod model;
 mod names;
 mod oldest;
 mod overflow;
-mod parallel;
 mod poison;
 mod quota;
 mod recover;

@@ -7,7 +7,7 @@ use std::thread;
 
 /// Does `work` on every item. The caller's thread takes part, so it all gets done even when the system gives no
 /// further thread.
-pub(crate) fn for_each<T: Send>(items: &mut [T], threads: usize, work: impl Fn(&mut T) + Sync) {
+pub fn for_each<T: Send>(items: &mut [T], threads: usize, work: impl Fn(&mut T) + Sync) {
     let helpers = threads.min(items.len()).saturating_sub(1);
     let queue = Mutex::new(items.iter_mut());
     let worker = || {

@@ -151,9 +151,8 @@ impl Session<'_> {
             return Ok(());
         }
         let now_there = std::fs::read(&path)?;
-        // Line by line, where `RECV` writes the whole: with Nagle's algorithm on, it waits for acknowledgements.
-        for line in now_there.split_inclusive(|byte| *byte == b'\n') {
-            self.wire.write(line)?;
+        if !now_there.is_empty() {
+            self.wire.write(&now_there)?;
         }
         std::fs::remove_file(path)?;
         Ok(())

@@ -134,7 +134,6 @@ impl Node {
         self.outbox.limit(hello.rate, now);
         self.turn = Turn::Open;
         self.say(&Frame::Welcome(welcome));
-        self.pulse.settle(now);
         self.outbox.release(now);
     }
 
@@ -520,7 +519,6 @@ impl Machine for Node {
                 if let Some(number) = self.pulse.ping(now) {
                     self.say(&Frame::Ping(number));
                 }
-                self.pulse.settle(now);
                 if step.event.is_none() {
                     step.event = self.news(now);
                 }

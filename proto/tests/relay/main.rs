@@ -1,9 +1,4 @@
-//! Relay at both ends: alone, against peers that lie, and joined in memory.
+//! Relay at both ends, byte for byte.
 
-mod hostile_node;
-mod hostile_puller;
 mod joined;
 mod pair;
-mod properties;
-mod time;
-mod wire;

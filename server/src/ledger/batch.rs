@@ -5,9 +5,10 @@ use std::time::SystemTime;
 
 use rusqlite::{Transaction, params};
 use tidegate_proto::Name;
+use tidegate_proto::relay::Number;
 
 use super::package::{DAMAGED, milliseconds};
-use super::{LossReason, Package, State, seconds};
+use super::{LossReason, Package, State, number, seconds};
 use crate::body::Digest;
 
 /// A package whose content is durable in the staging directory.
@@ -38,19 +39,33 @@ impl<'a> Batch<'a> {
         self.history_made.get()
     }
 
-    fn count_history(&self, rows: usize) {
+    pub(super) fn count_history(&self, rows: usize) {
         self.history_made.set(self.history_made.get().saturating_add(rows as u64));
     }
 
     /// Records a package as held.
     pub(crate) fn hold(&self, new: &NewPackage<'_>) -> rusqlite::Result<Package> {
+        self.insert(new, State::Held, None)
+    }
+
+    /// Records a package as committed, under the number that its node gave it.
+    pub(crate) fn arrive(&self, new: &NewPackage<'_>, number: Number) -> rusqlite::Result<Package> {
+        self.insert(new, State::Committed, Some(number))
+    }
+
+    fn insert(
+        &self,
+        new: &NewPackage<'_>,
+        state: State,
+        number: Option<Number>,
+    ) -> rusqlite::Result<Package> {
         let mut package = Package {
             id: 0,
             site: new.site.to_owned(),
             name: new.name.clone(),
             digest: new.digest.clone(),
             size: new.size,
-            state: State::Held,
+            state,
             staged: new.staged.to_owned(),
             target: new.name.as_bytes().to_vec(),
             on_site: true,
@@ -58,21 +73,24 @@ impl<'a> Batch<'a> {
             modified: Some(milliseconds(new.modified)),
             received: seconds(SystemTime::now()),
             delivered: None,
+            number,
         };
         self.tx
             .prepare_cached(
-                "INSERT INTO package (site, name, digest, size, state, staged, target, received, modified, sum)
-                 VALUES (?1, ?2, ?3, ?4, 'held', ?5, ?2, ?6, ?7, ?8)",
+                "INSERT INTO package (site, name, digest, size, state, staged, target, received, modified, sum, number)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?2, ?7, ?8, ?9, ?10)",
             )?
             .execute(params![
                 package.site,
                 package.name.as_bytes(),
                 package.digest.as_bytes(),
                 package.size,
+                package.state.as_str(),
                 package.staged,
                 package.received,
                 package.modified,
                 package.sum(),
+                package.number.map(number::bytes),
             ])?;
         package.id = self.tx.last_insert_rowid();
         Ok(package)
@@ -83,7 +101,8 @@ impl<'a> Batch<'a> {
         self.tx
             .prepare_cached(
                 "INSERT INTO package (site, name, digest, size, state, on_site, staged, target, received, delivered,
-                     reason, modified, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                     reason, modified, sum, number)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?
             .execute(params![
                 package.site,
@@ -99,6 +118,7 @@ impl<'a> Batch<'a> {
                 package.reason,
                 package.modified,
                 package.sum(),
+                package.number.map(number::bytes),
             ])?;
         // For `status`, which lists sites.
         self.tx.prepare_cached("INSERT OR IGNORE INTO site (name) VALUES (?1)")?.execute([&package.site])?;
@@ -132,39 +152,17 @@ impl<'a> Batch<'a> {
 
     /// A package has its target name, durably. Counted once, however often it is said.
     pub(crate) fn deliver(&self, package: &Package) -> rusqlite::Result<()> {
-        let now = seconds(SystemTime::now());
-        let changed = self
-            .tx
-            .prepare_cached(
-                "UPDATE package SET state = 'delivered', delivered = ?2 WHERE id = ?1 AND state = 'committed'",
-            )?
-            .execute(params![package.id, now])?;
-        self.count_history(changed);
-        if changed == 1 {
-            // A damaged copy that was put aside is not the last word about it any more.
-            self.tx
-                .prepare_cached(
-                    "UPDATE package SET on_site = 0, reason = reason || '; a good copy was delivered later'
-                     WHERE site = ?1 AND name = ?2 AND digest = ?3 AND (state IN ('held', 'committed') OR on_site = 1)
-                         AND on_site = 1 AND state = 'quarantined' AND reason LIKE 'damaged%'",
-                )?
-                .execute(params![package.site, package.name.as_bytes(), package.digest.as_bytes()])?;
-            self.tx
-                .prepare_cached(
-                    "INSERT INTO site (name, packages, bytes, last_package, last_package_at)
-                     VALUES (?1, 1, ?2, ?3, ?4)
-                     ON CONFLICT (name) DO UPDATE SET packages = packages + 1, bytes = bytes + ?2,
-                         last_package = ?3, last_package_at = ?4",
-                )?
-                .execute(params![package.site, package.size, package.name.as_bytes(), now])?;
-        }
-        Ok(())
+        self.deliver_all([package])
     }
 
     /// A committed package cannot be delivered. Returns whether its file stays: a second damaged copy of what the site
     /// still has tells nothing that the first does not, and a good copy that was delivered says all.
     pub(crate) fn quarantine(&self, package: &Package, reason: &str) -> rusqlite::Result<bool> {
         let damaged = reason.starts_with(DAMAGED);
+        // Not even if an earlier package had its number.
+        if let Some(number) = package.number.filter(|_| damaged) {
+            self.not_received(&package.site, number)?;
+        }
         let is_told = package.on_site && damaged && self.has_damaged_copy(package)?;
         if is_told || damaged && self.was_delivered_later(package)? {
             self.tx.prepare_cached("DELETE FROM package WHERE id = ?1")?.execute([package.id])?;
@@ -180,6 +178,9 @@ impl<'a> Batch<'a> {
         // While the site may have it, its next listing decides; and one loss is counted once.
         if changed == 1 && damaged && !package.on_site && !package.reason_is_damage() {
             self.lost(package, LossReason::Damaged)?;
+        }
+        if changed == 1 && !damaged {
+            self.received_packages([package])?;
         }
         Ok(true)
     }
@@ -271,14 +272,14 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// The site sent a package again that had been delivered before.
-    pub(crate) fn repeated(&self, site: &str) -> rusqlite::Result<()> {
+    /// The site sent packages again that had been delivered before.
+    pub(crate) fn repeated(&self, site: &str, packages: u64) -> rusqlite::Result<()> {
         self.tx
             .prepare_cached(
-                "INSERT INTO site (name, repeats) VALUES (?1, 1)
-                 ON CONFLICT (name) DO UPDATE SET repeats = repeats + 1",
+                "INSERT INTO site (name, repeats) VALUES (?1, ?2)
+                 ON CONFLICT (name) DO UPDATE SET repeats = repeats + ?2",
             )?
-            .execute(params![site])?;
+            .execute(params![site, packages])?;
         Ok(())
     }
 }

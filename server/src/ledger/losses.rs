@@ -1,15 +1,43 @@
-//! What was lost at this end, and what an operator threw away: counted for good, and never more rows than a bound.
+//! What was lost at this end, what an operator threw away, and what sites that speak relay told of their own losses:
+//! counted for good, and never more rows than a bound.
 
 use std::path::Path;
 use std::time::SystemTime;
 
 use rusqlite::{OptionalExtension, Row, params};
+use tidegate_proto::relay::LossRecord;
 
-use super::{Batch, LedgerError, Package, open, schema, seconds};
+use super::number::Row as Numbers;
+use super::span::{Kind, Span};
+use super::{Batch, Ledger, LedgerError, Package, open, schema, seconds};
 
-/// Rows that are kept one by one; beyond it a loss is added to the newest row of its site and reason, so that
-/// nothing is forgotten and the table grows no more.
+/// Rows of this end that are kept one by one; beyond it a loss is added to the newest row of its site and reason, so
+/// that nothing is forgotten and the table grows no more.
 const ROWS_MAX: i64 = 10_000;
+
+/// The same of what one site told. There a site that makes up ever new classes adds to the newest row of its reason,
+/// whatever the class.
+const SITE_ROWS_MAX: i64 = if cfg!(test) { 3 } else { 1_000 };
+
+/// What one row may sum up; beyond it a site's numbers are no count of anything, and sums of rows would overflow.
+const SUM_MAX: i64 = 1 << 50;
+
+/// What a reason is called that this version does not know.
+const UNKNOWN_REASON: &str = "unknown";
+
+/// The words for the reasons of a node's records, as the node itself says them.
+const REASONS: [(u8, &str); 10] = [
+    (1, "full"),
+    (2, "class_quota"),
+    (3, "agent_quota"),
+    (4, "dropped"),
+    (5, "corrupt"),
+    (6, "purged"),
+    (7, "too_big"),
+    (8, "bad_name"),
+    (9, "disk"),
+    (10, "bad_archive"),
+];
 
 /// The class of packages whose class is not known here.
 const CLASS: &str = "data";
@@ -32,11 +60,22 @@ impl LossReason {
     }
 }
 
+/// Where packages were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LossPlace {
+    /// Here.
+    Central,
+    /// At the site, which told so.
+    Site,
+}
+
 /// Packages that are lost. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct LossRow {
     pub(crate) id: i64,
     pub(crate) site: String,
+    pub(crate) place: LossPlace,
     pub(crate) class: String,
     pub(crate) reason: String,
     pub(crate) packages: u64,
@@ -56,6 +95,7 @@ impl LossRow {
             bytes: row.get(5)?,
             first: row.get(6)?,
             last: row.get(7)?,
+            place: if row.get_ref(8)?.as_str()? == "site" { LossPlace::Site } else { LossPlace::Central },
         })
     }
 
@@ -63,8 +103,9 @@ impl LossRow {
     pub(crate) fn read_all(directory: &Path) -> Result<Vec<Self>, LedgerError> {
         let Some(db) = open::database_to_read(directory)? else { return Ok(Vec::new()) };
         schema::is_up_to_date(&db)?;
-        let mut query =
-            db.prepare("SELECT id, site, class, reason, packages, bytes, first, last FROM loss ORDER BY id")?;
+        let mut query = db.prepare(
+            "SELECT id, site, class, reason, packages, bytes, first, last, place FROM loss ORDER BY id",
+        )?;
         let rows = query.query_map([], Self::of)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -84,13 +125,18 @@ impl Batch<'_> {
     ) -> rusqlite::Result<()> {
         let now = seconds(SystemTime::now());
         let (site, reason) = (&package.site, reason.as_str());
-        let rows: i64 =
-            self.tx.prepare_cached("SELECT count(*) FROM loss")?.query_row([], |row| row.get(0))?;
+        let rows: i64 = self
+            .tx
+            .prepare_cached("SELECT count(*) FROM loss WHERE place = 'central'")?
+            .query_row([], |row| row.get(0))?;
         let row: Option<i64> = if rows < rows_max {
             None
         } else {
             self.tx
-                .prepare_cached("SELECT max(id) FROM loss WHERE site = ?1 AND class = ?2 AND reason = ?3")?
+                .prepare_cached(
+                    "SELECT max(id) FROM loss
+                     WHERE place = 'central' AND site = ?1 AND class = ?2 AND reason = ?3",
+                )?
                 .query_row(params![site, CLASS, reason], |row| row.get(0))
                 .optional()?
                 .flatten()
@@ -110,5 +156,82 @@ impl Batch<'_> {
                 .execute(params![site, CLASS, reason, package.size, now])?;
         }
         Ok(())
+    }
+
+    /// Records what a site told of its losses. Each number counts once, as long as it was not told with a later time
+    /// than any before: a site that was rolled back counts again from where it was. Returns how many were new.
+    pub(crate) fn lost_at_site(&self, site: &str, records: &[LossRecord]) -> rusqlite::Result<usize> {
+        let mut new = 0;
+        for record in records {
+            let LossRecord { number, class, reason, packages, bytes, first, last } = record;
+            if self.is_counted(site, record)? {
+                continue;
+            }
+            new += 1;
+            // It is printed as it is.
+            let class: String =
+                class.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+            let reason =
+                REASONS.iter().find(|(code, _)| code == reason).map_or(UNKNOWN_REASON, |(_, word)| word);
+            let [packages, bytes] =
+                [packages, bytes].map(|sum| i64::try_from(*sum).unwrap_or(SUM_MAX).min(SUM_MAX));
+            let [first, last] = [first, last].map(|time| time.div_euclid(1_000));
+            let row = self.row_to_add_to(site, &class, reason)?;
+            if let Some(row) = row {
+                self.tx
+                    .prepare_cached(
+                        "UPDATE loss SET packages = min(packages + ?2, ?6), bytes = min(bytes + ?3, ?6),
+                             first = min(first, ?4), last = max(last, ?5) WHERE id = ?1",
+                    )?
+                    .execute(params![row, packages, bytes, first, last, SUM_MAX])?;
+            } else {
+                self.tx
+                    .prepare_cached(
+                        "INSERT INTO loss (site, class, reason, packages, bytes, first, last, place)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'site')",
+                    )?
+                    .execute(params![site, class, reason, packages, bytes, first, last])?;
+            }
+            // A site tells its records in order, and merges the oldest: numbers between two were there.
+            let Some(counted) = self.counted_before(site, number.run)? else {
+                self.received(Kind::Loss, site, [(*number, record.last)])?;
+                continue;
+            };
+            let Numbers { run, first, last } = counted.numbers;
+            let numbers = Numbers { run, first: first.min(number.counter), last: last.max(number.counter) };
+            self.extend(Kind::Loss, site, Span { numbers, newest: counted.newest.max(record.last) })?;
+        }
+        Ok(new)
+    }
+
+    fn is_counted(&self, site: &str, record: &LossRecord) -> rusqlite::Result<bool> {
+        let counted = self.counted_before(site, record.number.run)?;
+        Ok(counted.is_some_and(|span| span.covers(record.number, record.last)))
+    }
+
+    /// The row that another loss is added to where there are too many.
+    fn row_to_add_to(&self, site: &str, class: &str, reason: &str) -> rusqlite::Result<Option<i64>> {
+        let rows: i64 = self
+            .tx
+            .prepare_cached("SELECT count(*) FROM loss WHERE place = 'site' AND site = ?1")?
+            .query_row([site], |row| row.get(0))?;
+        if rows < SITE_ROWS_MAX {
+            return Ok(None);
+        }
+        let newest = |sql: &str| -> rusqlite::Result<Option<i64>> {
+            self.tx
+                .prepare_cached(&format!(
+                    "SELECT max(id) FROM loss WHERE place = 'site' AND site = ?1 AND reason = ?2 AND {sql}"
+                ))?
+                .query_row(params![site, reason, class], |row| row.get(0))
+        };
+        Ok(newest("class = ?3")?.or(newest("?3 IS NOT NULL")?))
+    }
+}
+
+impl Ledger {
+    /// Records what a site told of its losses, durably. Returns how many were new.
+    pub(crate) fn lost_at_site(&self, site: &str, records: &[LossRecord]) -> Result<usize, LedgerError> {
+        self.write(|batch| batch.lost_at_site(site, records))
     }
 }

@@ -1,8 +1,9 @@
 //! One row of the table `package`, and the sum that shows when it was damaged.
 //!
 //! SQLite has no checksums of its own: a flipped bit in a name or a digest would be believed. So every row carries
-//! the sum of what must not change unnoticed, written at insert and at retarget, and verified at every read. The
-//! state and `on_site` are not in it: they change often, and a wrong one shows in the indexes and in the `CHECK`.
+//! the sum of what must not change unnoticed, written at insert and at retarget, and verified at every read. Of a
+//! package that came by relay its number and its arrival are in it: they decide what is a repeat. The state and
+//! `on_site` are not in it: they change often, and a wrong one shows in the indexes and in the `CHECK`.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +11,9 @@ use rusqlite::Row;
 use rusqlite::types::Type;
 use sha2::{Digest as _, Sha256};
 use tidegate_proto::Name;
+use tidegate_proto::relay::Number;
 
+use super::number;
 use crate::body::Digest;
 
 /// How far a package got.
@@ -53,24 +56,28 @@ pub(crate) struct Package {
     pub(crate) on_site: bool,
     /// Why it is in quarantine.
     pub(crate) reason: Option<String>,
-    /// The modification time that the pipeline sees, in milliseconds since 1970; unknown for rows of version 1.
+    /// The modification time that the pipeline sees, in milliseconds since 1970; unknown for rows of version 1. Of a
+    /// package with a number it is the arrival at its node.
     pub(crate) modified: Option<i64>,
     /// When it was received, in seconds since 1970.
     pub(crate) received: i64,
     /// When it was delivered or went to quarantine, in seconds since 1970.
     pub(crate) delivered: Option<i64>,
+    /// What its node numbers it; none for what came over Tentacle.
+    pub(crate) number: Option<Number>,
 }
 
 /// How the reason of a package begins whose bytes are not those that came.
 pub(crate) const DAMAGED: &str = "damaged";
 
 /// What [`Package::of`] reads, in its order.
-pub(super) const COLUMNS: &str = "id, site, name, digest, size, state, staged, target, on_site, reason, modified, received, delivered, sum";
+pub(super) const COLUMNS: &str = "id, site, name, digest, size, state, staged, target, on_site, reason, modified, received, delivered, sum, number";
 
 /// A row that cannot be what was written.
 #[derive(Debug, thiserror::Error)]
-#[error("row {id} of the table `package` {what}")]
+#[error("row {id} of the table `{table}` {what}")]
 pub(super) struct DamagedRow {
+    table: &'static str,
     id: i64,
     what: String,
 }
@@ -99,7 +106,7 @@ impl Package {
                 RowError::Sum => "does not have the sum it was written with".to_owned(),
                 RowError::Value(error) => format!("has a value that was never written: {error}"),
             };
-            rusqlite::Error::FromSqlConversionFailure(0, Type::Integer, Box::new(DamagedRow { id, what }))
+            conversion_failure(DamagedRow { table: "package", id, what })
         })
     }
 
@@ -126,6 +133,7 @@ impl Package {
             modified: row.get(10)?,
             received: row.get(11)?,
             delivered: row.get(12)?,
+            number: row.get::<_, Option<[u8; 16]>>(14)?.map(number::of),
         };
         if row.get::<_, i64>(13)? == package.sum() { Ok(package) } else { Err(RowError::Sum) }
     }
@@ -133,8 +141,24 @@ impl Package {
     /// The sum that its row must have.
     pub(super) fn sum(&self) -> i64 {
         let Self { site, name, digest, size, staged, target, .. } = self;
-        row_sum(site.as_bytes(), name.as_bytes(), digest.as_bytes(), *size, staged.as_bytes(), target)
+        let values =
+            (site.as_bytes(), name.as_bytes(), digest.as_bytes(), *size, staged.as_bytes(), &target[..]);
+        let mut hash = row_hash(values);
+        if let Some(number) = self.number {
+            hash.update(number::bytes(number));
+            hash.update(self.modified.unwrap_or(i64::MIN).to_be_bytes());
+        }
+        sum_of(hash)
     }
+}
+
+fn conversion_failure(row: DamagedRow) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Integer, Box::new(row))
+}
+
+/// A row does not have the sum it was written with.
+pub(super) fn damaged(table: &'static str, id: i64) -> rusqlite::Error {
+    conversion_failure(DamagedRow { table, id, what: "does not have the sum it was written with".into() })
 }
 
 /// Why a row is not believed.
@@ -149,20 +173,21 @@ impl From<rusqlite::Error> for RowError {
     }
 }
 
-/// The first eight bytes of the SHA-256 of a row's values, each with its length before it.
-pub(super) fn row_sum(
-    site: &[u8],
-    name: &[u8],
-    digest: &[u8],
-    size: u64,
-    staged: &[u8],
-    target: &[u8],
-) -> i64 {
+/// Site, name, digest, size, staged and target.
+pub(super) type Values<'a> = (&'a [u8], &'a [u8], &'a [u8], u64, &'a [u8], &'a [u8]);
+
+/// The SHA-256 of a row's values, each with its length before it.
+pub(super) fn row_hash((site, name, digest, size, staged, target): Values<'_>) -> Sha256 {
     let mut hash = Sha256::new();
     for value in [site, name, digest, &size.to_be_bytes(), staged, target] {
         hash.update((value.len() as u64).to_be_bytes());
         hash.update(value);
     }
+    hash
+}
+
+/// The first eight bytes of a SHA-256.
+pub(super) fn sum_of(hash: Sha256) -> i64 {
     let hash: [u8; 32] = hash.finalize().into();
     let (first, _) = hash.split_first_chunk().expect("a SHA-256 has more than eight bytes");
     i64::from_be_bytes(*first)

@@ -33,15 +33,20 @@ const NOTE: &str = "ledger-reset";
 /// makes nobody believe that there is one.
 const ENDINGS: [&str; 3] = ["", "-wal", "-shm"];
 
-/// Sums over a site and losses: the tables that are taken over as they are, and their columns.
+/// Sums over a site and losses: the tables that are taken over as they are, and their columns. The spans of numbers are
+/// not: beside rows that cannot be read they would swallow what was received and never delivered.
 const TABLES: [(&str, &str); 2] = [
     (
         "site",
         "name, kind, state, since, last_contact, last_package, last_package_at, packages, bytes, repeats, held_back, \
-         error, error_at",
+         error, error_at, epoch",
     ),
-    ("loss", "site, class, reason, packages, bytes, first, last"),
+    ("loss", "site, class, reason, packages, bytes, first, last, place"),
 ];
+
+/// Columns that the second version did not have yet, and what stands for them.
+const SINCE_THE_SECOND: [(&str, &str); 3] =
+    [(", number", ", NULL"), (", epoch", ", 1"), (", place", ", 'central'")];
 
 /// A ledger that is being replaced. No server runs while this lives.
 #[derive(Debug)]
@@ -218,9 +223,10 @@ impl Readable {
     fn read(&mut self, database: &Path) -> Result<(), LedgerError> {
         let db = open::file_to_read(database)?;
         // The small tables first: a damaged page ends the reading of the big one.
-        let read = |table, columns| whole_rows(&db, table, columns).unwrap_or_default();
+        let known = known_columns(&db);
+        let read = |table, columns| whole_rows(&db, table, columns, &known(columns)).unwrap_or_default();
         self.tables = TABLES.map(|(table, columns)| read(table, columns));
-        let mut query = db.prepare(&format!("SELECT {COLUMNS} FROM package ORDER BY id"))?;
+        let mut query = db.prepare(&format!("SELECT {} FROM package ORDER BY id", known(COLUMNS)))?;
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
             let package = Package::of(row).ok();
@@ -244,9 +250,18 @@ impl Readable {
     }
 }
 
+/// Says what to read for columns in a ledger of this version or the one before.
+fn known_columns(db: &Connection) -> impl Fn(&str) -> String + use<> {
+    let version = db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap_or(u32::MAX);
+    move |columns| {
+        let known = |columns: String, (new, old): &(&str, &str)| columns.replace(new, old);
+        if version > 2 { columns.to_owned() } else { SINCE_THE_SECOND.iter().fold(columns.to_owned(), known) }
+    }
+}
+
 /// The rows of a table whose values are of the kinds that are written there.
-fn whole_rows(db: &Connection, table: &str, columns: &str) -> rusqlite::Result<Vec<Vec<Value>>> {
-    let mut query = db.prepare(&format!("SELECT {columns} FROM {table}"))?;
+fn whole_rows(db: &Connection, table: &str, columns: &str, known: &str) -> rusqlite::Result<Vec<Vec<Value>>> {
+    let mut query = db.prepare(&format!("SELECT {known} FROM {table}"))?;
     let columns: Vec<&str> = columns.split(", ").collect();
     let read = |row: &Row<'_>| -> rusqlite::Result<Option<Vec<Value>>> {
         let values: Vec<Value> = (0..columns.len()).map(|at| row.get(at)).collect::<Result<_, _>>()?;
@@ -261,12 +276,13 @@ fn whole_rows(db: &Connection, table: &str, columns: &str) -> rusqlite::Result<V
 /// Whether a column of [`TABLES`] may hold this.
 fn is_sound(column: &str, value: &Value) -> bool {
     match column {
-        "name" | "state" | "site" | "class" | "reason" => matches!(value, Value::Text(_)),
+        "name" | "state" | "site" | "class" | "reason" | "place" => matches!(value, Value::Text(_)),
         "kind" | "error" => matches!(value, Value::Text(_) | Value::Null),
         "last_package" => matches!(value, Value::Blob(_) | Value::Null),
         "packages" | "bytes" | "repeats" | "held_back" | "first" | "last" => {
             matches!(value, Value::Integer(0..))
         }
+        "epoch" => matches!(value, Value::Integer(1..)),
         _ => matches!(value, Value::Integer(_) | Value::Null),
     }
 }

@@ -6,11 +6,11 @@
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 
-use super::package::row_sum;
+use super::package::{row_hash, sum_of};
 use super::{LedgerError, fact};
 
 /// One entry a version, never edited once released.
-const STEPS: &[&str] = &[FIRST, QUARANTINE];
+const STEPS: &[&str] = &[FIRST, QUARANTINE, RELAY];
 
 const FIRST: &str = "
     -- One row for every version of a file that a site ever showed us.
@@ -108,6 +108,37 @@ const QUARANTINE: &str = "
     );
 ";
 
+/// Numbers of packages and what is known of them, and what sites that speak relay tell of themselves. The sum of a row
+/// without a number is what it was.
+const RELAY: &str = "
+    ALTER TABLE package ADD COLUMN number BLOB          -- what its node numbers it: run and counter; NULL: Tentacle
+        CHECK (number IS NULL OR length(number) = 16);
+    CREATE INDEX package_number ON package (number) WHERE number IS NOT NULL;
+
+    -- Numbers of a run, first to last, that were all received here; of loss records those that are counted.
+    CREATE TABLE span (
+        id     INTEGER PRIMARY KEY,                     -- the greater, the later it was extended
+        kind   TEXT    NOT NULL CHECK (kind IN ('package', 'loss')),
+        site   TEXT    NOT NULL,
+        run    BLOB    NOT NULL,
+        first  BLOB    NOT NULL,
+        last   BLOB    NOT NULL,
+        newest INTEGER NOT NULL,                        -- their latest time, milliseconds since 1970
+        sum    INTEGER NOT NULL                         -- over all of it but the id
+    );
+    CREATE INDEX span_run ON span (site, kind, run, first);
+
+    ALTER TABLE site ADD COLUMN epoch INTEGER NOT NULL DEFAULT 1 CHECK (epoch > 0);
+    ALTER TABLE site ADD COLUMN mode TEXT;              -- relay, tentacle or move
+    ALTER TABLE site ADD COLUMN software TEXT;
+    ALTER TABLE site ADD COLUMN clock_offset INTEGER;   -- of the site's clock, in milliseconds; ahead: positive
+    ALTER TABLE site ADD COLUMN status TEXT;            -- what it told of itself, as JSON
+    ALTER TABLE site ADD COLUMN status_at INTEGER;
+
+    ALTER TABLE loss ADD COLUMN place TEXT NOT NULL DEFAULT 'central' CHECK (place IN ('central', 'site'));
+    CREATE INDEX loss_place ON loss (place, site);
+";
+
 /// Creates or updates the tables.
 pub(super) fn bring_up_to_date(db: &mut Connection) -> Result<(), LedgerError> {
     let version: usize = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
@@ -149,7 +180,8 @@ fn add_row_sum(db: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     db.create_scalar_function("row_sum", 6, flags, |values| {
         let bytes = |at| Ok::<_, rusqlite::Error>(values.get_raw(at).as_bytes()?);
-        Ok(row_sum(bytes(0)?, bytes(1)?, bytes(2)?, values.get(3)?, bytes(4)?, bytes(5)?))
+        let row = (bytes(0)?, bytes(1)?, bytes(2)?, values.get(3)?, bytes(4)?, bytes(5)?);
+        Ok(sum_of(row_hash(row)))
     })
 }
 
@@ -158,4 +190,13 @@ fn add_row_sum(db: &Connection) -> rusqlite::Result<()> {
 pub(super) fn first_version(db: &Connection) {
     db.execute_batch(FIRST).expect("the first step needs nothing");
     db.pragma_update(None, "user_version", 1).expect("a version can be set");
+}
+
+/// The tables of the second version, for the tests.
+#[cfg(test)]
+pub(super) fn second_version(db: &Connection) {
+    first_version(db);
+    add_row_sum(db).expect("a function can be added");
+    db.execute_batch(QUARANTINE).expect("the second step needs the first");
+    db.pragma_update(None, "user_version", 2).expect("a version can be set");
 }

@@ -1,11 +1,44 @@
-//! What is known about each site, for `status`.
+//! What is known about each site: for `status`, and its epoch.
 
 use std::path::Path;
 use std::time::SystemTime;
 
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension, Row, params};
+use serde_json::Value;
 
-use super::{Ledger, LedgerError, open, schema, seconds};
+use super::{Batch, Ledger, LedgerError, open, schema, seconds};
+
+/// How a site is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Relay,
+    Tentacle,
+    /// Tentacle with `MV` alone, which may lose.
+    Move,
+}
+
+impl Mode {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Relay => "relay",
+            Self::Tentacle => "tentacle",
+            Self::Move => "move",
+        }
+    }
+}
+
+/// What a site told of itself since it was written down last. What is `None` stays as it was.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Told {
+    pub(crate) mode: Option<Mode>,
+    pub(crate) software: Option<String>,
+    /// How far the site's clock is ahead, in milliseconds.
+    pub(crate) clock_offset: Option<i64>,
+    /// Its status, and when it came, in seconds since 1970.
+    pub(crate) status: Option<(Value, i64)>,
+    /// What the puller found out.
+    pub(crate) note: Option<SiteNote>,
+}
 
 /// What an attempt found out about a site.
 #[derive(Debug, Clone)]
@@ -45,12 +78,24 @@ pub(crate) struct SiteRow {
     pub(crate) lost: u64,
     pub(crate) last_error: Option<String>,
     pub(crate) last_error_at: Option<i64>,
+    /// `relay`, `tentacle` or `move`: how it was pulled last.
+    pub(crate) mode: Option<String>,
+    pub(crate) epoch: u64,
+    /// Packages that were lost at the site, as it told.
+    pub(crate) lost_there: u64,
+    /// What runs there.
+    pub(crate) software: Option<String>,
+    /// How far the site's clock is ahead, in milliseconds. It is told, never corrected.
+    pub(crate) clock_offset_ms: Option<i64>,
+    /// What a site that speaks relay told of itself.
+    pub(crate) status: Option<Value>,
+    pub(crate) status_at: Option<i64>,
 }
 
 impl SiteRow {
     /// A site that was never tried.
     pub(crate) fn untried(name: &str) -> Self {
-        Self { name: name.to_owned(), state: "new".to_owned(), ..Self::default() }
+        Self { name: name.to_owned(), state: "new".to_owned(), epoch: 1, ..Self::default() }
     }
 
     fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -72,6 +117,14 @@ impl SiteRow {
             open: row.get(13)?,
             quarantined: row.get(14)?,
             lost: row.get(15)?,
+            mode: row.get(16)?,
+            epoch: row.get(17)?,
+            lost_there: row.get(18)?,
+            software: row.get(19)?,
+            clock_offset_ms: row.get(20)?,
+            // What cannot be read is not known; the next one comes soon.
+            status: row.get::<_, Option<String>>(21)?.and_then(|text| serde_json::from_str(&text).ok()),
+            status_at: row.get(22)?,
         })
     }
 }
@@ -79,28 +132,26 @@ impl SiteRow {
 impl Ledger {
     /// Records what an attempt found out.
     pub(crate) fn note(&self, site: &str, note: &SiteNote) -> Result<(), LedgerError> {
-        let now = seconds(SystemTime::now());
-        self.guarded(|db| {
-            db.prepare_cached("INSERT INTO site (name) VALUES (?1) ON CONFLICT (name) DO NOTHING")?
-                .execute([site])?;
-            db.prepare_cached(
-                "UPDATE site SET kind = coalesce(?2, kind),
-                 since = CASE WHEN state = ?3 THEN since ELSE ?4 END, state = ?3,
-                 last_contact = CASE WHEN ?5 THEN ?4 ELSE last_contact END,
-                 held_back = coalesce(?6, held_back),
-                 error = coalesce(?7, error),
-                 error_at = CASE WHEN ?7 IS NULL THEN error_at ELSE ?4 END
-             WHERE name = ?1",
-            )?
-            .execute(params![
-                site,
-                note.kind,
-                note.state,
-                now,
-                note.contact,
-                note.held_back,
-                note.error
-            ])?;
+        self.write(|batch| batch.note(site, note))
+    }
+
+    /// The epoch under which a site is pulled: 1 unless an operator took it over.
+    pub(crate) fn epoch(&self, site: &str) -> Result<u64, LedgerError> {
+        let query = "SELECT epoch FROM site WHERE name = ?1";
+        let epoch = self.guarded(|db| db.query_row(query, [site], |row| row.get(0)).optional())?;
+        Ok(epoch.unwrap_or(1))
+    }
+
+    /// Remembers the epoch of a site, durably.
+    pub(crate) fn set_epoch(&self, site: &str, epoch: u64) -> Result<(), LedgerError> {
+        self.write(|batch| {
+            batch
+                .tx
+                .prepare_cached(
+                    "INSERT INTO site (name, epoch) VALUES (?1, ?2)
+                     ON CONFLICT (name) DO UPDATE SET epoch = ?2",
+                )?
+                .execute(params![site, epoch])?;
             Ok(())
         })
     }
@@ -116,12 +167,61 @@ impl Ledger {
                       WHERE package.site = site.name AND (package.state IN ('held', 'committed') OR on_site = 1)),
                     (SELECT count(*) FROM package
                       WHERE package.site = site.name AND package.state = 'quarantined'),
-                    coalesce(lost.packages, 0)
-             FROM site LEFT JOIN (SELECT site, sum(packages) AS packages FROM loss GROUP BY site) AS lost
+                    coalesce(lost.here, 0), mode, epoch, coalesce(lost.there, 0), software, clock_offset, status,
+                    status_at
+             FROM site LEFT JOIN (SELECT site, sum(packages) FILTER (WHERE place = 'central') AS here,
+                                         sum(packages) FILTER (WHERE place = 'site') AS there
+                                  FROM loss GROUP BY site) AS lost
                  ON lost.site = site.name
              ORDER BY name",
         )?;
         let rows = query.query_map([], SiteRow::of)?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+impl Batch<'_> {
+    /// Records what an attempt at a site found out.
+    pub(super) fn note(&self, site: &str, note: &SiteNote) -> rusqlite::Result<()> {
+        let now = seconds(SystemTime::now());
+        self.know(site)?;
+        self.tx
+            .prepare_cached(
+                "UPDATE site SET kind = coalesce(?2, kind),
+                 since = CASE WHEN state = ?3 THEN since ELSE ?4 END, state = ?3,
+                 last_contact = CASE WHEN ?5 THEN ?4 ELSE last_contact END,
+                 held_back = coalesce(?6, held_back),
+                 error = coalesce(?7, error),
+                 error_at = CASE WHEN ?7 IS NULL THEN error_at ELSE ?4 END
+             WHERE name = ?1",
+            )?
+            .execute(params![site, note.kind, note.state, now, note.contact, note.held_back, note.error])?;
+        Ok(())
+    }
+
+    /// Records what a site told of itself.
+    pub(crate) fn told(&self, site: &str, told: &Told) -> rusqlite::Result<()> {
+        let Told { mode, software, clock_offset, status, note } = told;
+        self.know(site)?;
+        let (text, at) = match status {
+            Some((status, at)) => (Some(status.to_string()), Some(at)),
+            None => (None, None),
+        };
+        self.tx
+            .prepare_cached(
+                "UPDATE site SET mode = coalesce(?2, mode), software = coalesce(?3, software),
+                     clock_offset = coalesce(?4, clock_offset), status = coalesce(?5, status),
+                     status_at = coalesce(?6, status_at)
+                 WHERE name = ?1",
+            )?
+            .execute(params![site, mode.map(Mode::as_str), software, clock_offset, text, at])?;
+        note.iter().try_for_each(|note| self.note(site, note))
+    }
+
+    fn know(&self, site: &str) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached("INSERT INTO site (name) VALUES (?1) ON CONFLICT (name) DO NOTHING")?
+            .execute([site])?;
+        Ok(())
     }
 }

@@ -86,7 +86,8 @@ impl Pipeline {
     pub(crate) fn accept(&self, site: &str, batch: Vec<Received>) -> Result<Vec<Kept>, Trouble> {
         let (kept, committed) = self.take_in(site, batch, State::Committed)?;
         let damaged = self.finish(committed)?;
-        let is_damaged = |kept: &Kept| kept.package.as_ref().is_some_and(|package| damaged.contains(package));
+        let is_damaged =
+            |kept: &Kept| kept.package.as_ref().is_some_and(|package| damaged.contains(package.id));
         Ok(kept.into_iter().filter(|kept| !is_damaged(kept)).collect())
     }
 
@@ -105,7 +106,7 @@ impl Pipeline {
 
     /// Whether what came gives no reason to keep a held version. One that cannot be read stays, so that its delivery
     /// tells that it is lost; one that is not there would count as delivered.
-    fn continues(&self, came: &Path, held: &Package) -> Result<bool, Trouble> {
+    pub(super) fn continues(&self, came: &Path, held: &Package) -> Result<bool, Trouble> {
         match compare(came, &self.staging.path(&held.staged)) {
             Err(error) if self.is_one_files(&error) => {
                 say_unreadable(held, &error);
@@ -230,7 +231,7 @@ impl Admitted {
         let mut versions = self.held.clone();
         self.replaced.iter().try_for_each(|package| batch.gone(package))?;
         match &self.what {
-            What::Known(_) => batch.repeated(site)?,
+            What::Known(_) => batch.repeated(site, 1)?,
             What::Same => {}
             What::New { file, continues } => {
                 let Self { name, digest, size, modified, .. } = self;

@@ -40,15 +40,32 @@ enum Fate {
 pub(super) struct Damaged(Vec<i64>);
 
 impl Damaged {
-    pub(super) fn contains(&self, package: &Package) -> bool {
-        self.0.contains(&package.id)
+    pub(super) fn contains(&self, id: i64) -> bool {
+        self.0.contains(&id)
     }
+}
+
+/// When the ledger is told what was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Record {
+    Now,
+    /// With the site's next transaction: until then a package that is committed and not staged counts as delivered.
+    Later,
 }
 
 impl Pipeline {
     /// Delivers committed packages in arrival order: each is in the pipeline, durably, or in quarantine when this
     /// returns.
-    pub(super) fn finish(&self, mut packages: Vec<Package>) -> Result<Damaged, Trouble> {
+    pub(super) fn finish(&self, packages: Vec<Package>) -> Result<Damaged, Trouble> {
+        self.finish_and(packages, Record::Now)
+    }
+
+    /// The same, leaving to the sites' next transactions what the disk says as well.
+    pub(super) fn finish_deferring(&self, packages: Vec<Package>) -> Result<Damaged, Trouble> {
+        self.finish_and(packages, Record::Later)
+    }
+
+    fn finish_and(&self, mut packages: Vec<Package>, record: Record) -> Result<Damaged, Trouble> {
         if packages.is_empty() {
             return Ok(Damaged::default());
         }
@@ -70,6 +87,12 @@ impl Pipeline {
             self.crash.point("after-rename");
         }
         match stopped {
+            None if record == Record::Later && stranded.is_empty() => {
+                self.crash.point("after-relayed-renamed");
+                self.names_are_durable()?;
+                self.deferred.delivered(packages);
+                Ok(Damaged::default())
+            }
             None => self.settle(&delivered, &stranded),
             // Only the next start finds out how far it got.
             Some(trouble) if trouble.is_final() => Err(trouble),
@@ -81,17 +104,23 @@ impl Pipeline {
         }
     }
 
+    /// Makes the new names of packages durable, and that they lost their old ones.
+    fn names_are_durable(&self) -> Result<(), Trouble> {
+        self.proven(&self.incoming, durable::sync_dir(&self.incoming))?;
+        self.proven(self.staging.directory(), self.staging.sync())?;
+        self.crash.point("after-dirsync");
+        Ok(())
+    }
+
     /// Makes the fates of packages durable, first on the disk and then in the ledger.
     fn settle(&self, delivered: &[&Package], stranded: &[(&Package, String)]) -> Result<Damaged, Trouble> {
         let mut damaged = Damaged::default();
         if delivered.is_empty() && stranded.is_empty() {
             return Ok(damaged);
         }
-        self.proven(&self.incoming, durable::sync_dir(&self.incoming))?;
-        self.proven(self.staging.directory(), self.staging.sync())?;
-        self.crash.point("after-dirsync");
+        self.names_are_durable()?;
         let kept = self.ledger.write(|batch| {
-            delivered.iter().try_for_each(|package| batch.deliver(package))?;
+            batch.deliver_all(delivered.iter().copied())?;
             let quarantine = |(package, reason): &(&Package, String)| batch.quarantine(package, reason);
             stranded.iter().map(quarantine).collect::<rusqlite::Result<Vec<_>>>()
         })?;
@@ -126,6 +155,7 @@ impl Pipeline {
     /// Delivers what an earlier attempt of this site could not (incomingdir was full, say), and what an operator
     /// took out of quarantine.
     pub(crate) fn resume(&self, site: &str) -> Result<(), Trouble> {
+        self.write_deferred(site)?;
         self.finish(self.ledger.committed_packages(site)?).map(|_| ())
     }
 

@@ -5,6 +5,7 @@ mod damage;
 mod disks;
 mod order;
 mod quarantine;
+mod relay;
 mod start;
 
 use std::fs;
