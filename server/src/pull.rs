@@ -3,14 +3,20 @@
 //! A site that agrees on ALPN `tentacle` is a Tidegate node, any other is taken for a stock server.
 
 mod connect;
+mod crew;
+mod helpers;
 mod listing;
 mod moving;
 mod node;
+mod prompt;
+mod receive;
 mod remote;
 mod session;
 mod stock;
+mod take;
 mod tally;
 mod visit;
+mod way;
 
 pub(crate) use listing::Listing;
 pub(crate) use remote::Fault;
@@ -27,9 +33,10 @@ use crate::config::{PullMode, Site};
 use crate::desk::Desk;
 use crate::pipeline::Trouble;
 use connect::Connection;
-use remote::Remote;
+use remote::{Remote, Way};
 use session::Session;
 use visit::Visit;
+use way::{PlainWay, TlsWay};
 
 /// How far apart two listings of a stock site must be that show a name, before it is taken.
 const SETTLING: Duration = Duration::from_secs(2);
@@ -100,19 +107,32 @@ impl Attempt<'_> {
             () = self.stop.draining() => return Outcome { kind: None, result: Ok(Ended::Stopped) },
         };
         match connected {
-            Ok(Connection::Plain(stream)) => self.pull(*stream, Kind::Stock).await,
-            Ok(Connection::Tls(stream, kind)) => self.pull(*stream, kind).await,
+            Ok(Connection::Plain(stream)) => {
+                let way = PlainWay(self.site);
+                self.pull(*stream, Kind::Stock, way).await
+            }
+            Ok(Connection::Tls(stream, kind)) => {
+                let way = TlsWay(self.site, kind);
+                self.pull(*stream, kind, way).await
+            }
             Err(fault) => Outcome { kind: None, result: Err(fault) },
         }
     }
 
-    async fn pull<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, kind: Kind) -> Outcome {
+    async fn pull<S, W>(self, stream: S, kind: Kind, way: W) -> Outcome
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+        W: Way<Remote = Session<S>>,
+    {
         let remote = match Session::open(stream, kind, &self.site.sync).await {
             Ok(session) => session,
             Err(fault) => return Outcome { kind: None, result: Err(fault) },
         };
         let mut visit = Visit {
             remote,
+            helpers: Vec::new(),
+            way,
+            alone: false,
             site: self.site,
             desk: self.desk,
             memory: self.memory,
@@ -123,6 +143,7 @@ impl Attempt<'_> {
             kind,
             listings: 0,
             refusals: 0,
+            listing_is_old: false,
             fault: None,
         };
         let result = visit.pull(kind).await;
@@ -133,7 +154,7 @@ impl Attempt<'_> {
     }
 }
 
-impl<R: Remote> Visit<'_, R> {
+impl<W: Way> Visit<'_, W> {
     /// Pulls as the mode and the site's kind ask for. `QUIT` ends it, except after a fault of the site, and with `MV`
     /// alone after any: a node would take it as the proof that its last body was read and kept.
     async fn pull(&mut self, kind: Kind) -> Result<Ended, Fault> {
@@ -150,6 +171,7 @@ impl<R: Remote> Visit<'_, R> {
                 "the site lists packages and refused MV; its next listing decides"
             );
         }
+        self.dismiss().await;
         match &result {
             Err(Fault::Site(_)) => {}
             Err(_) if self.site.sync.mode == PullMode::Move => self.remote.hang_up(),

@@ -12,97 +12,27 @@
 mod strike;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
-use tidegate_tests::oracle::Oracle;
 use tidegate_tests::scenarios::each;
+use tidegate_tests::scene::{OPTIONS, SETTINGS, Scene, data};
 use tidegate_tests::sender::ipv4;
-use tidegate_tests::stock::{INSTALLED_FILTERS, PASTED_FILTERS, Stock, readable, rewrite};
+use tidegate_tests::stock::{PASTED_FILTERS, readable, rewrite};
 use tidegate_tests::tap::{Tap, Verdict};
 use tidegate_tests::{address, until};
 
 use strike::{STEPS, Strike};
-
-const SETTINGS: &str = "sync_interval = \"200ms\"\nsync_timeout = \"5s\"\nsync_backoff_max = \"500ms\"";
-
-const OPTIONS: [&str; 4] = ["-I", "-o", "-i", INSTALLED_FILTERS];
-
-/// Files that a puller must leave alone.
-const NOT_DATA: [&str; 6] = ["conf/a.conf", "md5/a.md5", "b.zip", "c.conf", ".hidden", "notes.txt"];
-
-fn data(index: usize) -> (String, Vec<u8>) {
-    let name = format!("web{index:02}.{}.data", 1_700_000_000 + index);
-    let bytes = format!(
-        "<?xml version='1.0'?>\n<agent_data agent_name='web{index:02}'>{}</agent_data>\n",
-        "x".repeat(3000)
-    );
-    (name, bytes.into_bytes())
-}
-
-/// A stock site with three data files and others, and what must come of it.
-struct Scene {
-    stock: Stock,
-    oracle: Oracle,
-    names: Vec<String>,
-}
-
-impl Scene {
-    fn new(options: &[&str]) -> Scene {
-        Scene::new_at(address::unused_socket(), options)
-    }
-
-    fn new_at(address: SocketAddr, options: &[&str]) -> Scene {
-        let stock = Stock::start_at(address, options);
-        let scene = Scene { stock, oracle: Oracle::default(), names: Vec::new() };
-        std::fs::create_dir(scene.stock.storage().join("directory.1.data")).expect("the storage is ours");
-        NOT_DATA.iter().for_each(|name| drop(scene.stock.put(name, b"shared")));
-        scene
-    }
-
-    fn with_data(options: &[&str]) -> Scene {
-        Scene::with_data_at(address::unused_socket(), options)
-    }
-
-    fn with_data_at(address: SocketAddr, options: &[&str]) -> Scene {
-        let mut scene = Scene::new_at(address, options);
-        for index in 0..3 {
-            let (name, bytes) = data(index);
-            scene.stock.put(&name, &bytes);
-            scene.oracle.expect(&name, &bytes);
-            scene.names.push(name);
-        }
-        scene
-    }
-
-    /// Waits until everything is in the pipeline and gone from the site, and judges.
-    fn comes_out_right(&self, what: &str, central: &mut Central) {
-        until::holds(&format!("{what}: everything arrives"), || {
-            assert!(!central.process().has_ended(), "{what}: the server ended: {}", central.process().log());
-            self.oracle.is_complete(&central.pipeline.consume())
-        });
-        until::holds(&format!("{what}: the site is empty"), || {
-            self.names.iter().all(|name| !self.stock.storage().join(name).exists())
-        });
-        central.process().terminate();
-        let verdict = self.oracle.judge(&central.pipeline.consume());
-        assert!(verdict.is_clean(), "{what}: {verdict}");
-        for name in NOT_DATA {
-            assert!(self.stock.storage().join(name).is_file(), "{what}: {name} stays");
-        }
-    }
-}
 
 #[test]
 fn data_is_pulled_and_everything_else_stays() {
     let authority = Authority::new();
     let pasted = ["-I", "-o", "-i", PASTED_FILTERS];
     each(&[OPTIONS, pasted], |options| {
-        let scene = Scene::with_data(options);
+        let scene = Scene::with_data(3, options);
         let mut central = Central::new(&authority, &[Site::plain("stock", scene.stock.address())], SETTINGS);
         central.run();
         scene.comes_out_right(options[3], &mut central);
@@ -125,7 +55,7 @@ fn the_certificate_rules_of_stock_sites_are_met() {
         } else {
             site.settings = "client_cert = false\n".into();
         }
-        let scene = Scene::with_data_at(address, &options);
+        let scene = Scene::with_data_at(address, 3, &options);
         let mut central = Central::new(&authority, &[site], SETTINGS);
         central.run();
         scene.comes_out_right("TLS", &mut central);
@@ -148,7 +78,7 @@ fn nothing_is_lost_or_doubled_by_a_cut_or_kill_at_any_message() {
     }
     each(&scenarios, |&((what, from, request, occurrence), fault)| {
         let what = format!("{fault:?} at {what} ({from:?}, {request}, {occurrence})");
-        let mut scene = Scene::with_data(&OPTIONS);
+        let mut scene = Scene::with_data(3, &OPTIONS);
         let strike = Arc::new(Strike::new(from, request, occurrence));
         let rule = Arc::clone(&strike);
         let tap = Tap::new(scene.stock.address(), move |chunk| rule.rule(chunk));
@@ -192,7 +122,7 @@ fn nothing_is_lost_or_doubled_by_a_death_between_two_steps_of_the_server() {
         "after-released:1",
     ];
     each(&scenarios, |step| {
-        let scene = Scene::with_data(&OPTIONS);
+        let scene = Scene::with_data(3, &OPTIONS);
         let mut central = Central::new(&authority, &[Site::plain("stock", scene.stock.address())], SETTINGS);
         central.run_with(&[("TIDEGATE_CRASH_AT", step)]);
         let ended = central.process().join();
@@ -276,7 +206,7 @@ fn a_lie_about_the_size_at_the_move_costs_and_doubles_nothing() {
     let authority = Authority::new();
     let lies = ["99999999999999999999", "18446744073709551615", "4000000000", "5000", "3", "0", "-1", ""];
     each(&lies, |&lie| {
-        let scene = Scene::with_data(&OPTIONS);
+        let scene = Scene::with_data(3, &OPTIONS);
         let lied = Arc::new(AtomicBool::new(false));
         let noted = Arc::clone(&lied);
         let tap = Tap::new(scene.stock.address(), move |chunk| {
@@ -295,7 +225,7 @@ fn a_lie_about_the_size_at_the_move_costs_and_doubles_nothing() {
 #[test]
 fn an_empty_file_keeps_nobody_back() {
     let authority = Authority::new();
-    let scene = Scene::with_data(&OPTIONS);
+    let scene = Scene::with_data(3, &OPTIONS);
     // Before the others and after them, in whatever order the site lists them.
     for name in ["aaa.1.data", "zzz.1.data"] {
         scene.stock.put(name, b"");
@@ -338,7 +268,7 @@ fn growth(path: PathBuf, whole: Vec<u8>) -> impl Fn() + Send + Sync {
 #[test]
 fn the_same_name_with_other_bytes_is_another_package() {
     let authority = Authority::new();
-    let mut scene = Scene::with_data(&OPTIONS);
+    let mut scene = Scene::with_data(3, &OPTIONS);
     let mut central = Central::new(&authority, &[Site::plain("stock", scene.stock.address())], SETTINGS);
     central.run();
     let name = scene.names[0].clone();

@@ -151,8 +151,9 @@ impl Session<'_> {
             return Ok(());
         }
         let now_there = std::fs::read(&path)?;
-        if !now_there.is_empty() {
-            self.wire.write(&now_there)?;
+        // Line by line, where `RECV` writes the whole: with Nagle's algorithm on, it waits for acknowledgements.
+        for line in now_there.split_inclusive(|byte| *byte == b'\n') {
+            self.wire.write(line)?;
         }
         std::fs::remove_file(path)?;
         Ok(())

@@ -134,6 +134,7 @@ impl Node {
         self.outbox.limit(hello.rate, now);
         self.turn = Turn::Open;
         self.say(&Frame::Welcome(welcome));
+        self.pulse.settle(now);
         self.outbox.release(now);
     }
 
@@ -519,6 +520,7 @@ impl Machine for Node {
                 if let Some(number) = self.pulse.ping(now) {
                     self.say(&Frame::Ping(number));
                 }
+                self.pulse.settle(now);
                 if step.event.is_none() {
                     step.event = self.news(now);
                 }

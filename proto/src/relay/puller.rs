@@ -319,6 +319,7 @@ impl Machine for Puller {
                 if let Some(number) = self.pulse.ping(now) {
                     self.say(&Frame::Ping(number));
                 }
+                self.pulse.settle(now);
                 if step.event.is_none() && step.used == 0 {
                     self.pulse.check(now).map_err(|close| self.end(close))?;
                 }

@@ -39,15 +39,17 @@ impl Pulse {
 
     /// A `PING` to send, if it is time.
     pub(crate) fn ping(&mut self, now: Time) -> Option<u64> {
+        self.settle(now);
+        let due = now >= self.ping_at();
+        self.pings += u64::from(due);
+        due.then_some(self.pings)
+    }
+
+    /// What was said since the last step counts as said now.
+    pub(crate) fn settle(&mut self, now: Time) {
         if core::mem::take(&mut self.spoke) {
             self.said = now;
         }
-        if now < self.ping_at() {
-            return None;
-        }
-        self.said = now;
-        self.pings += 1;
-        Some(self.pings)
     }
 
     pub(crate) fn pong(&mut self, number: u64) -> Result<(), Violation> {

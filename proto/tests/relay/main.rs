@@ -1,4 +1,9 @@
-//! Relay at both ends, byte for byte.
+//! Relay at both ends: alone, against peers that lie, and joined in memory.
 
+mod hostile_node;
+mod hostile_puller;
 mod joined;
 mod pair;
+mod properties;
+mod time;
+mod wire;

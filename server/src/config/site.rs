@@ -19,6 +19,9 @@ const PORT: u16 = 41121;
 /// Longest site name; it is shown in tables and log lines.
 const NAME_MAX: usize = 64;
 
+/// The most connections to a site: a stock server has 10 slots, and its agents need them.
+const CONNECTIONS_MAX: usize = 4;
+
 /// How packages are taken from a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PullMode {
@@ -60,6 +63,8 @@ pub(crate) struct SyncKeys {
     pub(crate) backoff: Duration,
     /// How long after the body of a stock site's `MV` nothing more may come.
     pub(crate) quiet: Duration,
+    /// The most connections to a stock site at once.
+    pub(crate) connections: usize,
     pub(crate) mode: PullMode,
     /// Larger files stay at the site.
     pub(crate) max_size: u64,
@@ -79,6 +84,7 @@ impl Default for SyncKeys {
             interval: Duration::from_secs(10),
             backoff: Duration::from_secs(300),
             quiet: Duration::from_millis(50),
+            connections: CONNECTIONS_MAX,
             mode: PullMode::Auto,
             max_size: 64_000_000,
             names: NamePattern::parse(NamePattern::DEFAULT)
@@ -241,6 +247,10 @@ fn sync(section: &mut Section<'_>, base: SyncKeys, problems: &mut Problems) -> S
         NamePattern::parse(&values::text(value)?)
             .map_err(|error| format!("is no regular expression: {error}"))
     };
+    let connections = |value: &DeValue<'_>| {
+        let number = values::number(value, 1, CONNECTIONS_MAX as u64);
+        number.map(|number| usize::try_from(number).unwrap_or(CONNECTIONS_MAX))
+    };
     const MODES: [(&str, PullMode); 3] =
         [("auto", PullMode::Auto), ("tentacle", PullMode::Tentacle), ("move", PullMode::Move)];
     SyncKeys {
@@ -254,6 +264,7 @@ fn sync(section: &mut Section<'_>, base: SyncKeys, problems: &mut Problems) -> S
         interval: section.take_or("sync_interval", base.interval, problems, values::duration),
         backoff: section.take_or("sync_backoff_max", base.backoff, problems, values::duration),
         quiet: section.take_or("sync_quiet", base.quiet, problems, values::duration),
+        connections: section.take_or("sync_connections", base.connections, problems, connections),
         mode: section.take_or("pull_mode", base.mode, problems, |value| values::word(value, &MODES)),
         max_size: section.take_or("max_size", base.max_size, problems, values::size),
         names: section.take_or("names", base.names, problems, pattern),

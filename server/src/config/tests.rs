@@ -54,6 +54,7 @@ fn what_is_not_said_has_the_documented_default() {
         (3, Duration::from_secs(10), Duration::from_secs(10))
     );
     assert_eq!(site.sync.mode, PullMode::Auto);
+    assert_eq!(site.sync.connections, 4);
     let Some(tls) = &site.tls else { panic!("TLS is the default") };
     assert!(matches!(&tls.verify, Verify::Name { expected } if expected == "192.0.2.7"));
     assert_eq!(config.incoming.staging, Path::new("/in/.tidegate"));
@@ -214,4 +215,13 @@ fn passwords_come_from_a_file_too_and_are_never_shown() {
     let said =
         problems(&format!("{SMALLEST}sync_password = \"s3cret-word\"\nsync_retries = \"s3cret-word\"\n"));
     assert!(!said.contains("s3cret"), "nor in an error: {said}");
+}
+
+#[test]
+fn a_stock_site_is_pulled_by_one_to_four_connections() {
+    for (number, taken) in [(0, false), (1, true), (4, true), (5, false)] {
+        let text = format!("sync_connections = {number}\n{SMALLEST}");
+        let parsed = Config::parse(Path::new("server.toml"), &text);
+        assert_eq!(parsed.is_ok(), taken, "{number}");
+    }
 }

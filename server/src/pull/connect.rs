@@ -7,6 +7,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
+use super::prompt::Prompt;
 use super::{Fault, Kind};
 use crate::config::Site;
 use crate::pipeline::Trouble;
@@ -17,14 +18,14 @@ const ADDRESSES_MAX: usize = 4;
 /// A connection on which nothing has been said yet.
 #[derive(Debug)]
 pub(super) enum Connection {
-    Plain(Box<TcpStream>),
-    Tls(Box<TlsStream<TcpStream>>, Kind),
+    Plain(Box<Prompt>),
+    Tls(Box<TlsStream<Prompt>>, Kind),
 }
 
 /// Connects to a site.
 pub(super) async fn connect(site: &Site) -> Result<Connection, Fault> {
     let patience = site.sync.timeout;
-    let stream = tcp(site, patience).await?;
+    let stream = Prompt::new(tcp(site, patience).await?);
     let Some(files) = &site.tls else { return Ok(Connection::Plain(Box::new(stream))) };
     let config = {
         // Read anew for every attempt: a renewed certificate needs no restart.
@@ -34,12 +35,15 @@ pub(super) async fn connect(site: &Site) -> Result<Connection, Fault> {
             .map_err(|error| Fault::Here(Trouble::Failed(error.to_string())))?
             .map_err(|error| Fault::Here(Trouble::Failed(error.to_string())))?
     };
-    let stream = timeout(patience, tls::connect(&config, &site.host, stream))
+    let mut stream = timeout(patience, tls::connect(&config, &site.host, stream))
         .await
         .map_err(|_| Fault::Site(format!("no TLS handshake within {patience:?}; does the site speak TLS?")))?
         .map_err(|error| Fault::Site(tls::explain(&error)))?;
     let peer = Peer::of(stream.get_ref().1, &[]);
     let kind = if peer.alpn.as_deref() == Some(ALPN_TENTACLE) { Kind::Tidegate } else { Kind::Stock };
+    if kind == Kind::Tidegate {
+        stream.get_mut().0.relax();
+    }
     Ok(Connection::Tls(Box::new(stream), kind))
 }
 

@@ -3,13 +3,13 @@
 
 use std::time::SystemTime;
 
-use super::remote::{Fault, Remote, Taken};
+use super::remote::{Fault, Remote, Taken, Way};
 use super::visit::{Ended, Next, Visit};
 use crate::body::Arriving;
 use crate::names;
 use crate::pipeline::Received;
 
-impl<R: Remote> Visit<'_, R> {
+impl<W: Way> Visit<'_, W> {
     /// Moves until the site has nothing more. Each file is in the pipeline before the next is asked for.
     pub(super) async fn pull_moving(&mut self) -> Result<Ended, Fault> {
         loop {

@@ -1,13 +1,13 @@
 //! Pulling a Tidegate node: it keeps a package, unchanged, until the command after its `MV`. So a package is
 //! delivered first, and deleted there when it is in the pipeline.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use tidegate_proto::Name;
 use tidegate_spool::sabotage::{self, Switch};
 
-use super::remote::{Fault, Remote, Taken};
+use super::remote::{Fault, Remote, Taken, Way};
 use super::visit::{Ended, Next, Visit};
 use crate::body::{Arriving, Digest};
 use crate::pipeline::Kept;
@@ -18,7 +18,7 @@ const QUIET: Duration = Duration::ZERO;
 /// Between the modification times of two packages of one listing.
 const TIME_STEP: Duration = Duration::from_micros(1);
 
-impl<R: Remote> Visit<'_, R> {
+impl<W: Way> Visit<'_, W> {
     /// Pulls until the node has nothing more.
     pub(super) async fn pull_node(&mut self) -> Result<Ended, Fault> {
         loop {
@@ -35,8 +35,8 @@ impl<R: Remote> Visit<'_, R> {
             // A node lists in the order of arrival, which the modification times keep: each name takes longer to
             // receive than the step between two of them.
             let times = (0..).map(|n| listed + n * TIME_STEP);
-            let mut names = names.into_iter().zip(times).peekable();
-            while names.peek().is_some() {
+            let mut names: VecDeque<_> = names.into_iter().zip(times).collect();
+            while !names.is_empty() {
                 if let Next::Break(ended) = self.next().await? {
                     return Ok(ended);
                 }

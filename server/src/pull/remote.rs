@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tidegate_proto::Name;
+use tokio::time::Instant;
 
 use super::listing::Listing;
 use crate::body::Arriving;
@@ -63,4 +64,15 @@ pub(crate) trait Remote {
 
     /// Whether no request can be made any more.
     fn is_over(&self) -> bool;
+
+    /// Since when nothing has been said on it.
+    fn silent_since(&self) -> Instant;
+}
+
+/// The way to a site, for connections beside the first.
+pub(crate) trait Way {
+    type Remote: Remote;
+
+    /// Another connection that the site serves: one that waits for its turn there is not it.
+    async fn open(&self) -> Result<Self::Remote, Fault>;
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidegate_net::{Link, LinkError};
 use tidegate_proto::{Initiator, InitiatorEvent, InitiatorSettings, Name, Packing};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Kind;
 use super::listing::{self, Listing};
@@ -29,6 +29,9 @@ const ANSWER_SHOWN: usize = 200;
 /// What `LS` asks for: the directory of data files.
 const FILTER: &[u8] = b".data";
 
+/// A filter that no server takes: its answer costs nothing and shows that there is somebody.
+const NO_FILTER: &[u8] = b"*";
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Session<S> {
@@ -38,6 +41,7 @@ pub(crate) struct Session<S> {
     max_size: u64,
     /// The quickest answer so far: the way there and back, and little else.
     round_trip: Duration,
+    spoke: Instant,
     over: bool,
 }
 
@@ -53,6 +57,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             patience,
             max_size: sync.max_size,
             round_trip: patience,
+            spoke: Instant::now(),
             over: false,
         };
         match session.next().await? {
@@ -61,8 +66,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
+    /// Finds out whether the site serves this connection: a stock server takes more of them than it serves.
+    pub(super) async fn prove(&mut self) -> Result<(), Fault> {
+        let now = self.link.now();
+        self.link.machine().list(NO_FILTER, now);
+        match self.answer(now).await? {
+            InitiatorEvent::Refused(_) => Ok(()),
+            event => Err(self.unexpected(&event)),
+        }
+    }
+
     async fn next(&mut self) -> Result<InitiatorEvent, Fault> {
-        self.link.next().await.map_err(|error| self.failed(&error))
+        let event = self.link.next().await;
+        self.spoke = Instant::now();
+        event.map_err(|error| self.failed(&error))
     }
 
     fn failed(&mut self, error: &LinkError) -> Fault {
@@ -242,6 +259,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remote for Session<S> {
 
     fn is_over(&self) -> bool {
         self.over
+    }
+
+    fn silent_since(&self) -> Instant {
+        self.spoke
     }
 }
 

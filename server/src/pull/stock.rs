@@ -2,24 +2,22 @@
 //! files may still be written to. So: only names that two listings at least 2 s apart show; `RECV` and hold; `MV`
 //! and compare; then deliver. `pipeline/resolve.rs` has the table of outcomes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::SystemTime;
 
 use tidegate_proto::Name;
 use tokio::time::{Instant, sleep};
 
 use super::listing::Listing;
-use super::remote::{Fault, Remote, Taken};
+use super::remote::{Fault, Way};
 use super::visit::{Ended, Next, Seen, Visit};
-use crate::body::Arriving;
 use crate::names;
-use crate::pipeline::{Kept, Moved};
 
 /// After this many packages the site is listed again. Until a listing lacks a name, a new file with the name and
 /// the bytes of a delivered one cannot be told from one that was not deleted: a shorter turn, a smaller risk.
 const NAMES_PER_LISTING: usize = 1_000;
 
-impl<R: Remote> Visit<'_, R> {
+impl<W: Way> Visit<'_, W> {
     /// Pulls until the site has nothing more that has settled.
     pub(super) async fn pull_stock(&mut self) -> Result<Ended, Fault> {
         let mut waited = false;
@@ -40,11 +38,12 @@ impl<R: Remote> Visit<'_, R> {
                     () = self.stop.draining() => return Ok(Ended::Stopped),
                 }
             }
-            let mut names = settled.into_iter().peekable();
-            while names.peek().is_some() {
+            let mut names = VecDeque::from(settled);
+            while !names.is_empty() && !self.listing_is_old {
                 if let Next::Break(ended) = self.next().await? {
                     return Ok(ended);
                 }
+                self.enlist(names.len()).await;
                 let batch = self.receive(&mut names).await?;
                 if batch.is_empty() {
                     continue;
@@ -79,45 +78,5 @@ impl<R: Remote> Visit<'_, R> {
         // Cloned is only what is taken: a backlog may be long.
         let taken = settled.into_iter().take(NAMES_PER_LISTING);
         (taken.map(|(_, name, first)| (name.clone(), first)).collect(), fresh)
-    }
-
-    /// Moves a held batch away, and delivers what that leaves no doubt about. A fault ends the moving; what came
-    /// before it, and what came of the body that it cut, counts.
-    async fn take_away(&mut self, kept: Vec<Kept>, times: &HashMap<Name, SystemTime>) -> Result<(), Fault> {
-        let mut done = Vec::with_capacity(kept.len());
-        let mut sizes = Vec::with_capacity(kept.len());
-        let mut fault = None;
-        for kept in kept {
-            if self.remote.is_over() || fault.is_some() {
-                break;
-            }
-            let modified = times.get(&kept.name).copied().unwrap_or_else(SystemTime::now);
-            let mut body = Arriving::new(self.desk.staging());
-            let whole = match self.remote.take(&kept.name, self.site.sync.quiet, &mut body).await {
-                Ok(Taken::Refused) => {
-                    self.refused(kept.name);
-                    continue;
-                }
-                Ok(Taken::Whole | Taken::Surplus) => {
-                    // Whatever shows under this name from now on is another file, which has to settle again.
-                    self.memory.seen.remove(&kept.name);
-                    self.skipped.insert(kept.name.clone());
-                    sizes.extend(Some(body.size()).filter(|_| !kept.is_repeat()));
-                    true
-                }
-                Err(error) => {
-                    fault = Some(error);
-                    false
-                }
-            };
-            self.desk.crash_point("after-mv");
-            let body = body.finish();
-            let other = (body.digest != kept.digest).then_some(body);
-            done.push(Moved { kept, other, whole, modified });
-        }
-        let site = self.site.name.clone();
-        self.disk(move |pipeline| pipeline.resolve(&site, done)).await?;
-        sizes.into_iter().for_each(|size| self.tally.received(size));
-        fault.map_or(Ok(()), Err)
     }
 }

@@ -1,5 +1,6 @@
 //! The strategies against sites in memory: what arrives, whatever breaks.
 
+mod beside;
 mod fake;
 
 use fake::{Mishap, World, alive};

@@ -8,24 +8,20 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tidegate_net::shutdown::Shutdown;
 use tidegate_proto::Name;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::Kind;
+use super::crew::{self, PAUSE_MAX};
 use super::listing::Listing;
-use super::remote::{Fault, Fetched, Remote};
+use super::remote::{Fault, Remote, Way};
 use super::tally::Tally;
-use crate::body::Arriving;
 use crate::config::{PullMode, Site};
 use crate::desk::Desk;
 use crate::ledger::SiteNote;
-use crate::names;
-use crate::pipeline::{Pipeline, Received, Trouble};
+use crate::pipeline::{Pipeline, Trouble};
 
-/// A batch ends with the first of these. They bound what one site makes this server hold in memory, and what is
-/// repeated after a cut.
+/// The most files of a batch.
 const BATCH_FILES: usize = 64;
-const BATCH_BYTES: u64 = 4 * 1024 * 1024;
-const BATCH_TIME: Duration = Duration::from_secs(2);
 
 /// After this many packages the site is listed again: what it deleted meanwhile becomes history.
 pub(super) const NAMES_PER_LISTING: usize = 50_000;
@@ -33,15 +29,6 @@ pub(super) const NAMES_PER_LISTING: usize = 50_000;
 /// After this many listings a visit of a busy site ends, and the next begins: with certificates read anew, and with
 /// the ledger trimmed in between.
 const LISTINGS_MAX: u32 = 16;
-
-/// The longest pause between two commands: a stock server hangs up after 4 s of silence. Beyond it we say `QUIT`.
-const PAUSE_MAX: Duration = Duration::from_secs(3);
-
-/// For how long a file that is too big is not asked about again.
-const TOO_BIG_MEMORY: Duration = Duration::from_secs(3_600);
-
-/// The same for an empty file, which its sender may still fill. Each question costs a stock site's connection.
-const EMPTY_MEMORY: Duration = Duration::from_secs(300);
 
 /// Files left at the site that are remembered; beyond it they are asked about every time.
 const LEFT_MAX: usize = 10_000;
@@ -81,11 +68,16 @@ impl Memory {
     }
 
     /// How many files the next batch may have.
-    fn next_batch(&mut self) -> usize {
+    pub(super) fn next_batch(&mut self) -> usize {
         if std::mem::take(&mut self.batch_may_grow) {
             self.batch = (self.batch * 2).min(BATCH_FILES);
         }
         self.batch
+    }
+
+    /// Whether a batch was received without anything going wrong.
+    pub(super) fn may_grow(&mut self, went_well: bool) {
+        self.batch_may_grow = went_well;
     }
 }
 
@@ -103,9 +95,13 @@ pub(crate) enum Ended {
 /// Whether to go on with the next batch.
 pub(super) type Next = std::ops::ControlFlow<Ended>;
 
-/// One connection, being used.
-pub(crate) struct Visit<'a, R> {
-    pub(super) remote: R,
+/// One connection, being used, and those that help it.
+pub(crate) struct Visit<'a, W: Way> {
+    pub(super) remote: W::Remote,
+    pub(super) helpers: Vec<W::Remote>,
+    pub(super) way: W,
+    /// No further helper is asked for.
+    pub(super) alone: bool,
     pub(super) site: &'a Site,
     pub(super) desk: &'a Desk,
     pub(super) memory: &'a mut Memory,
@@ -120,13 +116,17 @@ pub(crate) struct Visit<'a, R> {
     pub(super) listings: u32,
     /// Names listed whose `MV` was refused.
     pub(super) refusals: u64,
+    /// What a fault left undone shows in a new listing: nothing more of this one is asked for.
+    pub(super) listing_is_old: bool,
     /// What ended the connection while there was a batch in hand, until it is told.
     pub(super) fault: Option<Fault>,
 }
 
-impl<R: Remote> Visit<'_, R> {
+impl<W: Way> Visit<'_, W> {
     /// Lists the site, and lets the ledger draw its conclusions.
     pub(super) async fn list(&mut self) -> Result<Arc<Listing>, Fault> {
+        self.dismiss().await;
+        self.listing_is_old = false;
         let mut listing = Listing::new(self.site.sync.names.clone());
         self.remote.list(&mut listing).await?;
         let listing = Arc::new(listing.finish());
@@ -187,59 +187,6 @@ impl<R: Remote> Visit<'_, R> {
         Ok(next)
     }
 
-    /// Receives the next batch of `names`, each with the modification time it is to have. A fault ends the batch;
-    /// what came whole before it counts, and [`Self::next`] tells.
-    pub(super) async fn receive(
-        &mut self,
-        names: &mut impl Iterator<Item = (Name, SystemTime)>,
-    ) -> Result<Vec<Received>, Fault> {
-        let begun = Instant::now();
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        let files = self.memory.next_batch();
-        while batch.len() < files && bytes < BATCH_BYTES && begun.elapsed() < BATCH_TIME {
-            let Some((name, listed)) = names.next() else { break };
-            let mut body = Arriving::new(self.desk.staging());
-            let fetched = match self.remote.fetch(&name, &mut body).await {
-                Ok(fetched) => fetched,
-                Err(fault) => {
-                    self.fault = Some(fault);
-                    break;
-                }
-            };
-            self.desk.crash_point("after-recv");
-            match fetched {
-                Fetched::Whole if body.size() > 0 => {
-                    bytes += body.size();
-                    let modified = names::time_in(&name, SystemTime::now()).unwrap_or(listed);
-                    batch.push(Received { name, body: body.finish(), modified });
-                }
-                // Gone: a later listing tells.
-                Fetched::Refused => {
-                    self.skipped.insert(name);
-                }
-                Fetched::Whole | Fetched::Empty => {
-                    tracing::debug!(site = self.site.name, package = %name, "empty: it stays at the site");
-                    self.leave(name, EMPTY_MEMORY);
-                }
-                Fetched::TooBig(size) => {
-                    let (site, max) = (&self.site.name, self.site.sync.max_size);
-                    tracing::warn!(site, package = %name, size, max, "larger than max_size: it stays at the site");
-                    self.leave(name, TOO_BIG_MEMORY);
-                }
-            }
-            if self.remote.is_over() || self.stop.is_draining() {
-                break;
-            }
-        }
-        self.memory.batch_may_grow = self.fault.is_none();
-        // With nothing in hand it need not wait.
-        match self.fault.take_if(|_| batch.is_empty()) {
-            Some(fault) => Err(fault),
-            None => Ok(batch),
-        }
-    }
-
     /// The site lists a package and does not let it be moved: it is gone, or somebody else's by right.
     pub(super) fn refused(&mut self, name: Name) {
         tracing::debug!(site = self.site.name, package = %name, "the site refused MV; its next listing decides");
@@ -248,7 +195,7 @@ impl<R: Remote> Visit<'_, R> {
     }
 
     /// Leaves a file that cannot be taken at the site, across connections too.
-    fn leave(&mut self, name: Name, memory: Duration) {
+    pub(super) fn leave(&mut self, name: Name, memory: Duration) {
         if self.memory.left.len() < LEFT_MAX
             && self.memory.left.insert(name.clone(), Instant::now() + memory).is_none()
         {
@@ -257,26 +204,30 @@ impl<R: Remote> Visit<'_, R> {
         self.skipped.insert(name);
     }
 
-    /// Works on the disk. If that takes longer than a site bears silence, the site hears `QUIT` meanwhile.
+    /// Works on the disk. If that takes longer than a site bears silence, it hears `QUIT` meanwhile.
     pub(super) async fn disk<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&Pipeline) -> Result<T, Trouble> + Send + 'static,
     ) -> Result<T, Fault> {
-        let mut work = pin!(self.desk.run(work));
-        let result = match timeout(PAUSE_MAX, &mut work).await {
-            Ok(result) => result,
-            Err(_) => {
-                tracing::warn!(site = self.site.name, "the disk is slow; the site must not wait for it");
-                // With MV alone, QUIT would tell a node that the file is safe here, which it is not yet.
-                if self.site.sync.mode == PullMode::Move {
-                    self.remote.hang_up();
-                } else {
-                    self.remote.quit().await;
-                }
-                work.await
+        let desk = self.desk;
+        let mut work = pin!(desk.run(work));
+        loop {
+            let waiting = self.remotes().filter(|remote| !remote.is_over());
+            let Some(silent) = waiting.map(|remote| remote.silent_since()).min() else {
+                return Ok(work.await?);
+            };
+            if let Ok(result) = timeout_at(silent + PAUSE_MAX, &mut work).await {
+                return Ok(result?);
             }
-        };
-        Ok(result?)
+            tracing::warn!(site = self.site.name, "the disk is slow; the site must not wait for it");
+            // With MV alone, QUIT would tell a node that the file is safe here, which it is not yet.
+            if self.site.sync.mode == PullMode::Move {
+                self.remote.hang_up();
+            } else {
+                let silent = self.remotes().filter(|remote| remote.silent_since() <= silent);
+                crew::all(silent.map(Remote::quit)).await;
+            }
+        }
     }
 }
 

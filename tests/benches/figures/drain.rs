@@ -1,6 +1,6 @@
 //! Drain: a backlog of 12 KB files goes from the node to the pipeline directory over mutual TLS, every file durable;
 //! beside it rsync from directory to directory with `--fsync`, which knows no pipeline and no crash in between, and a
-//! stock server (where given) drained by the same sync server.
+//! stock server (where given) drained by the same sync server. Through links as sites have them: [`crate::relay`].
 
 use std::process::Command;
 use std::time::Instant;
@@ -10,8 +10,7 @@ use tidegate_tests::central::{Central, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::stock::{INSTALLED_FILTERS, Stock};
 
-use crate::corpus::Corpus;
-use crate::site::{cpu_seconds, node};
+use crate::site::{cpu_seconds, node, pull};
 use crate::{Scale, load, median, row};
 
 const SIZE: usize = 12_000;
@@ -39,7 +38,7 @@ fn report(work: &str, who: &str, files: usize, runs: usize, run: impl FnMut() ->
 
 fn from_node(files: usize) -> f64 {
     let (authority, mut node) = node();
-    load::send(node.address(), None, files, SIZE, 64);
+    load::send(node.address(), None, &load::agent_files(files, SIZE), 64);
     let central = Central::new(&authority, &[Site::node("plant", node.address())], "");
     let before = cpu_seconds(node.process().id());
     let seconds = pull(&central, files);
@@ -50,9 +49,7 @@ fn from_node(files: usize) -> f64 {
 
 fn from_stock(files: usize) -> f64 {
     let stock = Stock::start(&["-I", "-i", INSTALLED_FILTERS]);
-    let mut corpus = Corpus::new(7, 100);
-    for index in 0..files {
-        let (name, bytes) = corpus.file(index, SIZE);
+    for (name, bytes) in load::agent_files(files, SIZE) {
         stock.put(&name, &bytes);
     }
     let authority = Authority::new();
@@ -60,22 +57,11 @@ fn from_stock(files: usize) -> f64 {
     pull(&central, files)
 }
 
-fn pull(central: &Central, files: usize) -> f64 {
-    let start = Instant::now();
-    let output = central.command(&["pull", "--once"]).output().expect("the sync server starts");
-    let seconds = start.elapsed().as_secs_f64();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(central.pipeline.waiting().len(), files, "every package arrived");
-    seconds
-}
-
 fn rsync(files: usize) -> f64 {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (from, to) = (directory.path().join("from"), directory.path().join("to"));
     std::fs::create_dir(&from).expect("the directory is ours");
-    let mut corpus = Corpus::new(7, 100);
-    for index in 0..files {
-        let (name, bytes) = corpus.file(index, SIZE);
+    for (name, bytes) in load::agent_files(files, SIZE) {
         std::fs::write(from.join(name), bytes).expect("the directory is ours");
     }
     let start = Instant::now();

@@ -159,7 +159,7 @@ impl Way {
 fn through_the_node(threads: usize, senders: usize, scale: Scale, company: bool) {
     let mut node = Node::start_plain(&format!("{UNLIMITED}[spool]\nsync_threads = {threads}"));
     let files = if senders == 1 { scale.files / 50 } else { scale.files / 5 };
-    let outcome = load::send(node.address(), None, files, SIZE, senders);
+    let outcome = load::send(node.address(), None, &load::agent_files(files, SIZE), senders);
     assert!(!node.process().has_ended(), "the node serves on");
     row(
         &format!("sync_threads = {threads}{}", with(company)),

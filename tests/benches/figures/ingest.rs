@@ -6,7 +6,7 @@ use tidegate_tests::client::Client;
 use tidegate_tests::stock::{INSTALLED_FILTERS, Stock};
 
 use crate::durable;
-use crate::load::{self, Outcome};
+use crate::load::{self, Named, Outcome};
 use crate::site::{agent, cpu_seconds, node};
 use crate::{Scale, median, row};
 
@@ -26,18 +26,18 @@ pub(crate) fn run(scale: Scale) {
         "\n| ingest, {SIZE} bytes, {SENDERS} senders, one connection a file | who | files/s | CPU s per 1,000 | p99 ms |"
     );
     println!("|---|---|---|---|---|");
-    let files = scale.files / 2;
+    let all = load::agent_files(scale.files / 2, SIZE);
     for (work, tls) in [("plain", false), ("mutual TLS", true)] {
         for company in [false, true] {
             let who = if company { "buffer node, with a neighbour" } else { "buffer node" };
-            report(work, who, files, scale.runs, || {
+            report(work, who, all.len(), scale.runs, || {
                 let (authority, mut node) = node();
                 let _neighbour = company.then(|| durable::neighbour(&node.storage()));
                 let config = tls.then(|| agent(&authority));
                 let pid = node.process().id();
                 let before = cpu_seconds(pid);
-                let outcome = load::send(node.address(), config.as_ref(), files, SIZE, SENDERS);
-                assert_eq!(node.packages().len(), files, "every acknowledged file is a package");
+                let outcome = load::send(node.address(), config.as_ref(), &all, SENDERS);
+                assert_eq!(node.packages().len(), all.len(), "every acknowledged file is a package");
                 (outcome, cpu_seconds(pid) - before)
             });
         }
@@ -46,8 +46,8 @@ pub(crate) fn run(scale: Scale) {
         (Client::Real, "buffer node, from tentacle_client"),
         (Client::Ours, "buffer node, from tidegate-send"),
     ] {
-        let files = files / CLIENT_SHARE;
-        report("plain, one process a file, 8 at once", who, files, scale.runs, || {
+        let files = &all[..all.len() / CLIENT_SHARE];
+        report("plain, one process a file, 8 at once", who, files.len(), scale.runs, || {
             let (_authority, mut node) = node();
             let pid = node.process().id();
             let before = cpu_seconds(pid);
@@ -56,20 +56,20 @@ pub(crate) fn run(scale: Scale) {
         });
     }
     if Stock::is_real() {
-        let files = files / STOCK_SHARE;
-        report("plain", "stock server, 8 senders", files, scale.runs, || {
+        let files = &all[..all.len() / STOCK_SHARE];
+        report("plain", "stock server, 8 senders", files.len(), scale.runs, || {
             let stock = Stock::start(&["-i", INSTALLED_FILTERS, "-c", "10"]);
             let before = cpu_seconds(stock.process_id());
-            let outcome = load::send(stock.address(), None, files, SIZE, STOCK_SENDERS);
+            let outcome = load::send(stock.address(), None, files, STOCK_SENDERS);
             (outcome, cpu_seconds(stock.process_id()) - before)
         });
     }
 }
 
 /// As agents do it: a process for each file.
-fn send_by(client: &Client, address: SocketAddr, files: usize) -> Outcome {
+fn send_by(client: &Client, address: SocketAddr, files: &[Named]) -> Outcome {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    load::drive(files, SIZE, CLIENTS, |name, bytes| {
+    load::drive(files, CLIENTS, |name, bytes| {
         std::fs::write(directory.path().join(name), bytes).expect("the directory is ours");
         client.run(directory.path(), None, address, &[name]).succeeds();
     })

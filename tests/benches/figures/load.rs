@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Stream};
 
-use crate::corpus::Corpus;
+use tidegate_tests::corpus::Corpus;
 
 /// What a load came to.
 pub(crate) struct Outcome {
@@ -29,23 +29,29 @@ pub(crate) fn spread(waits: &[Duration]) -> String {
     format!("{p50:.1} / {p99:.1} / {max:.1}")
 }
 
-/// Sends `files` files of `size` bytes from `senders` threads; every one must be acknowledged.
+/// A file: its name and its bytes.
+pub(crate) type Named = (String, Vec<u8>);
+
+/// So many files of agents.
+pub(crate) fn agent_files(files: usize, size: usize) -> Vec<Named> {
+    let mut corpus = Corpus::new(7, 100);
+    (0..files).map(|index| corpus.file(index, size)).collect()
+}
+
+/// Sends files from `senders` threads; every one must be acknowledged.
 pub(crate) fn send(
     address: SocketAddr,
     tls: Option<&Arc<ClientConfig>>,
-    files: usize,
-    size: usize,
+    files: &[Named],
     senders: usize,
 ) -> Outcome {
-    drive(files, size, senders, |name, bytes| {
+    drive(files, senders, |name, bytes| {
         one(address, tls, name, bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
     })
 }
 
 /// Gives files to `send` from `senders` threads.
-pub(crate) fn drive(files: usize, size: usize, senders: usize, send: impl Fn(&str, &[u8]) + Sync) -> Outcome {
-    let mut corpus = Corpus::new(7, 100);
-    let corpus: Vec<_> = (0..files).map(|index| corpus.file(index, size)).collect();
+pub(crate) fn drive(files: &[Named], senders: usize, send: impl Fn(&str, &[u8]) + Sync) -> Outcome {
     let next = AtomicUsize::new(0);
     let start = Instant::now();
     let mut waits: Vec<Duration> = std::thread::scope(|scope| {
@@ -53,7 +59,7 @@ pub(crate) fn drive(files: usize, size: usize, senders: usize, send: impl Fn(&st
             .map(|_| {
                 scope.spawn(|| {
                     let mut waits = Vec::new();
-                    while let Some((name, bytes)) = corpus.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    while let Some((name, bytes)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let begun = Instant::now();
                         send(name, bytes);
                         waits.push(begun.elapsed());

@@ -1,6 +1,6 @@
 //! The figures: what the node and the server reach on this machine, beside the stock server and rsync in one run.
 //!
-//! `cargo build --release && cargo bench -p tidegate-tests --bench figures [-- ingest durable drain start idle]`
+//! `cargo build --release && cargo bench -p tidegate-tests --bench figures [-- ingest durable drain relay latency sites start idle]`
 //!
 //! Environment: `TIDEGATE_BENCH_RUNS` (3; the median counts), `TIDEGATE_BENCH_FILES` (10,000 for a drain, half as many
 //! for an ingest, 100 times as many for a start), `TIDEGATE_STOCK_SERVER` (a real stock server to measure beside;
@@ -9,13 +9,16 @@
 
 #![expect(clippy::print_stdout, reason = "the figures are the output")]
 
-mod corpus;
 mod drain;
 mod durable;
 mod idle;
 mod ingest;
+mod latency;
 mod load;
+mod relay;
 mod site;
+mod sites;
+mod ssh;
 mod start;
 
 use std::fmt::Display;
@@ -45,6 +48,15 @@ fn main() {
     }
     if wants("drain") {
         drain::run(scale);
+    }
+    if wants("relay") {
+        relay::run(scale);
+    }
+    if wants("latency") {
+        latency::run(scale);
+    }
+    if wants("sites") {
+        sites::run();
     }
     if wants("start") {
         start::run(scale);

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+use tidegate_tests::central::Central;
 use tidegate_tests::certificates::{Authority, Pair};
 use tidegate_tests::node::Node;
 
@@ -44,16 +46,37 @@ fn key(pair: &Pair) -> PrivateKeyDer<'static> {
 
 /// CPU seconds a process has used so far, both user and system.
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
+    ticks(pid, 11)
+}
+
+/// Seconds of two neighbouring fields of the process's `stat`, counted behind its name.
+fn ticks(pid: u32, first: usize) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
     let after_name = stat.rsplit_once(')').expect("the name is in parentheses").1;
-    let fields: Vec<f64> = after_name
-        .split_ascii_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|field| field.parse().expect("ticks"))
-        .collect();
-    let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
-    fields.iter().sum::<f64>() / ticks_per_second
+    let fields = after_name.split_ascii_whitespace().skip(first).take(2);
+    let ticks: f64 = fields.map(|field| field.parse::<f64>().expect("ticks")).sum();
+    ticks / rustix::param::clock_ticks_per_second() as f64
+}
+
+/// CPU seconds of processes that this one started and has seen the end of.
+pub(crate) fn cpu_seconds_of_children() -> f64 {
+    ticks(std::process::id(), 13)
+}
+
+/// One pull of everything, timed from its start to its end: every package in the pipeline's directory, and deleted at its site.
+pub(crate) fn pull(central: &Central, files: usize) -> f64 {
+    let start = Instant::now();
+    let output = central.command(&["pull", "--once"]).output().expect("the sync server starts");
+    let seconds = start.elapsed().as_secs_f64();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(count(central.pipeline.directory()), files, "every package arrived");
+    seconds
+}
+
+/// How many plain files lie in a directory.
+pub(crate) fn count(directory: &Path) -> usize {
+    let entries = std::fs::read_dir(directory).expect("the directory is ours");
+    entries.filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().is_file())).count()
 }
 
 /// Resident memory of a process in KiB.

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use tidegate_net::shutdown::Shutdown;
 use tidegate_proto::Name;
+use tokio::time::Instant;
 
 use crate::body::Arriving;
 use crate::config::{Incoming, Ownership, PullMode, Site};
@@ -20,7 +21,7 @@ use crate::crash::Crash;
 use crate::desk::Desk;
 use crate::pipeline::Pipeline;
 use crate::pull::listing::Listing;
-use crate::pull::remote::{Fault, Fetched, Remote, Taken};
+use crate::pull::remote::{Fault, Fetched, Remote, Taken, Way};
 use crate::pull::visit::{Ended, Memory, Visit};
 use crate::pull::{Kind, Tally};
 
@@ -43,6 +44,14 @@ pub(super) struct Disk {
     /// The site hangs up instead of answering this command, counted over all connections.
     cut_at: Cell<Option<u32>>,
     commands: Cell<u32>,
+    /// The cut ends all connections, not the one that asked alone.
+    cuts_all: Cell<bool>,
+    /// Counts such cuts: what was open before the last one is over.
+    cuts: Cell<u32>,
+    /// How many connections it serves at once.
+    slots: Cell<Option<u32>>,
+    open: Cell<u32>,
+    most_open: Cell<u32>,
     never_deletes: Cell<bool>,
     /// Every listing shows one more package.
     refills: Cell<bool>,
@@ -61,6 +70,21 @@ impl Disk {
 
     pub(super) fn cut_at(&self, command: u32) {
         self.cut_at.set(Some(command));
+    }
+
+    /// A cut is one of the way, not of one connection.
+    pub(super) fn cuts_all(&self) {
+        self.cuts_all.set(true);
+    }
+
+    /// It serves so many connections at once.
+    pub(super) fn has_slots(&self, slots: u32) {
+        self.slots.set(Some(slots));
+    }
+
+    /// The most connections that were open at once.
+    pub(super) fn most_open(&self) -> u32 {
+        self.most_open.get()
     }
 
     pub(super) fn commands(&self) -> u32 {
@@ -99,12 +123,29 @@ struct Connection {
     kind: Kind,
     /// A node deletes this one at the next command.
     unproven: Option<Name>,
+    /// How many cuts there had been when it was made.
+    cuts: u32,
     over: bool,
 }
 
 impl Connection {
-    fn command(&mut self) -> Result<(), Fault> {
+    fn new(disk: &Rc<Disk>, kind: Kind) -> Result<Self, Fault> {
+        if disk.slots.get().is_some_and(|slots| disk.open.get() >= slots) {
+            return Err(Fault::Site("no slot is free".into()));
+        }
+        disk.open.set(disk.open.get() + 1);
+        disk.most_open.set(disk.most_open.get().max(disk.open.get()));
+        Ok(Self { disk: Rc::clone(disk), kind, unproven: None, cuts: disk.cuts.get(), over: false })
+    }
+
+    /// A request reaches the site, while the other connections go on.
+    async fn command(&mut self) -> Result<(), Fault> {
         assert!(!self.over, "no request on a connection that is over");
+        tokio::task::yield_now().await;
+        if self.cuts < self.disk.cuts.get() {
+            self.over = true;
+            return Err(Fault::Site("the way is cut".into()));
+        }
         if let Some(name) = self.unproven.take() {
             if self.disk.never_deletes.get() {
                 // Its answer would say that the package is gone.
@@ -116,6 +157,9 @@ impl Connection {
         self.disk.commands.set(self.disk.commands.get() + 1);
         if self.disk.cut_at.get() == Some(self.disk.commands.get()) {
             self.over = true;
+            if self.disk.cuts_all.get() {
+                self.disk.cuts.set(self.disk.cuts.get() + 1);
+            }
             return Err(Fault::Site("cut".into()));
         }
         Ok(())
@@ -128,7 +172,7 @@ impl Connection {
 
 impl Remote for Connection {
     async fn list(&mut self, listing: &mut Listing) -> Result<(), Fault> {
-        self.command()?;
+        self.command().await?;
         if self.disk.refills.get() {
             self.disk.put(&format!("more.{}.data", self.disk.commands()), b"more");
         }
@@ -139,7 +183,7 @@ impl Remote for Connection {
     }
 
     async fn fetch(&mut self, name: &Name, body: &mut Arriving) -> Result<Fetched, Fault> {
-        self.command()?;
+        self.command().await?;
         let Some(content) = self.content(name) else { return Ok(Fetched::Refused) };
         if content.is_empty() {
             self.over = self.kind == Kind::Stock;
@@ -150,7 +194,7 @@ impl Remote for Connection {
     }
 
     async fn take(&mut self, name: &Name, _quiet: Duration, body: &mut Arriving) -> Result<Taken, Fault> {
-        self.command()?;
+        self.command().await?;
         let Some(announced) = self.content(name).map(|content| content.len()) else {
             return Ok(Taken::Refused);
         };
@@ -198,6 +242,30 @@ impl Remote for Connection {
     fn is_over(&self) -> bool {
         self.over
     }
+
+    fn silent_since(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.disk.open.set(self.disk.open.get() - 1);
+    }
+}
+
+/// The way to it.
+struct Road {
+    disk: Rc<Disk>,
+    kind: Kind,
+}
+
+impl Way for Road {
+    type Remote = Connection;
+
+    async fn open(&self) -> Result<Connection, Fault> {
+        Connection::new(&self.disk, self.kind)
+    }
 }
 
 /// A server's directories, one site, and a pipeline that eats what it finds.
@@ -214,6 +282,11 @@ impl World {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("incoming")).unwrap();
         Self { root, disk: Rc::default(), kind, site: site(mode), eaten: RefCell::default() }
+    }
+
+    /// Sets `sync_connections`.
+    pub(super) fn connections(&mut self, most: usize) {
+        self.site.sync.connections = most;
     }
 
     pub(super) fn incoming(&self) -> Incoming {
@@ -243,9 +316,11 @@ impl World {
     }
 
     async fn visit(&self, desk: &Desk, memory: &mut Memory) -> Result<Ended, Fault> {
-        let remote = Connection { disk: Rc::clone(&self.disk), kind: self.kind, unproven: None, over: false };
         let mut visit = Visit {
-            remote,
+            remote: Connection::new(&self.disk, self.kind)?,
+            helpers: Vec::new(),
+            way: Road { disk: Rc::clone(&self.disk), kind: self.kind },
+            alone: false,
             site: &self.site,
             desk,
             memory,
@@ -256,6 +331,7 @@ impl World {
             kind: self.kind,
             listings: 0,
             refusals: 0,
+            listing_is_old: false,
             fault: None,
         };
         visit.pull(self.kind).await
