@@ -16,7 +16,7 @@ use super::{
 /// What is offered to the compressor at once.
 const STEP: usize = 16_384;
 
-const LEVEL: i32 = 1;
+const LEVEL: i32 = 3;
 
 /// The compressor.
 #[derive(Default)]

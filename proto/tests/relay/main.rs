@@ -1,5 +1,6 @@
 //! Relay at both ends: alone, against peers that lie, and joined in memory.
 
+mod document;
 mod hostile_node;
 mod hostile_puller;
 mod joined;
