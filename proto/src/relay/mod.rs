@@ -21,6 +21,7 @@ mod outflow;
 mod puller;
 mod pulse;
 mod record;
+mod sending;
 mod status;
 mod violation;
 mod wire;

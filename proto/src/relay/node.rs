@@ -17,14 +17,11 @@ use super::{
     CloseCode, Farewell, Head, Hello, LossRecord, Number, Purpose, Status, Violation, Welcome,
     frame::{Frame, Kind, Sender},
     frames::Frames,
-    limits::{
-        FLUSH_AFTER, IN_FLIGHT_MAX, LOSSES_IN_FLIGHT_MAX, OUTPUT_SOFT, PAYLOAD_MAX, RECORD_COST, REST,
-        WRITE_MAX,
-    },
+    limits::{LOSSES_IN_FLIGHT_MAX, OUTPUT_SOFT, PAYLOAD_MAX},
     outbox::Outbox,
-    outflow::Outflow,
     pulse::Pulse,
     record::{PACKAGE, SKIPPED},
+    sending::Sending,
 };
 use crate::{
     Close, Machine, Step, Time,
@@ -60,31 +57,14 @@ pub struct Node {
     turn: Turn,
     pulse: Pulse,
     frames: Frames,
-    outflow: Outflow,
-    /// What the puller granted in all, and what was spent of it.
-    granted: u64,
-    spent: u64,
-    /// The package that is being sent, and what of its body is still to come.
-    current: Option<(Number, u64)>,
-    last: Option<Number>,
-    in_flight: VecDeque<Number>,
-    acked: Option<Number>,
-    deleted: Option<Number>,
+    sending: Sending,
     /// Loss records sent and not acknowledged, and the last sent.
     losses: VecDeque<Number>,
     last_loss: Option<Number>,
     /// A listing was asked for and is not complete.
     listing: bool,
-    /// `DRY` was said, and nothing was sent since.
-    dry: bool,
     /// The owner knows that there is room.
     told_room: bool,
-    /// When the owner last gave something, or heard that it could.
-    given: Time,
-    /// Since when there has been nothing to send, or no credit to send it.
-    resting: Option<Time>,
-    /// For a record before it is compressed.
-    scratch: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -108,22 +88,11 @@ impl Node {
             turn: Turn::Silent { by: now.saturating_add(patience) },
             pulse: Pulse::new(patience, now),
             frames: Frames::new(),
-            outflow: Outflow::default(),
-            granted: 0,
-            spent: 0,
-            current: None,
-            last: None,
-            in_flight: VecDeque::new(),
-            acked: None,
-            deleted: None,
+            sending: Sending::new(now),
             losses: VecDeque::new(),
             last_loss: None,
             listing: false,
-            dry: false,
             told_room: false,
-            given: now,
-            resting: None,
-            scratch: Vec::new(),
         }
     }
 
@@ -149,62 +118,41 @@ impl Node {
     /// How many bytes of the current body [`write`](Self::write) takes now: 0 without credit, while the output is full,
     /// and where no package has begun.
     pub fn room(&self, _now: Time) -> usize {
-        match self.current {
-            Some((_, left)) if self.is_open_for(Purpose::Stream) && self.outbox.has_room() => {
-                let most = left.min(self.granted - self.spent);
-                usize::try_from(most).unwrap_or(WRITE_MAX).min(WRITE_MAX)
-            }
-            _ => 0,
-        }
+        let open = self.is_open_for(Purpose::Stream) && self.outbox.has_room();
+        if open { self.sending.room() } else { 0 }
     }
 
     /// Whether a package may [`begin`](Self::begin) or be [`skip`](Self::skip)ped now.
     pub fn may_begin(&self, _now: Time) -> bool {
-        self.current.is_none()
-            && self.is_open_for(Purpose::Stream)
-            && self.outbox.has_room()
-            && !self.is_stuck()
+        self.sending.is_between() && self.may_send()
     }
 
     /// Begins a package, whose number is greater than all before. Its body follows by [`write`](Self::write), all
     /// [`Head::size`] bytes of it. An owner that cannot give them must [`close`](Self::close).
     pub fn begin(&mut self, head: &Head, now: Time) {
-        if !self.record(head, PACKAGE, now) {
-            return self.misused("begin");
-        }
-        self.current = Some((head.number, head.size));
-        self.sent(0);
-        self.settle(now);
+        let may = self.may_begin(now) && self.sending.begin(PACKAGE, head, true, now, self.outbox.end());
+        self.given(may, "begin", now);
     }
 
     /// Tells of a package that is larger than [`Hello::max_package`] and stays.
     pub fn skip(&mut self, head: &Head, now: Time) {
-        if !self.record(head, SKIPPED, now) {
-            return self.misused("skip");
-        }
-        self.in_flight.push_back(head.number);
-        self.settle(now);
+        let may = self.may_begin(now) && self.sending.begin(SKIPPED, head, false, now, self.outbox.end());
+        self.given(may, "skip", now);
     }
 
     /// A part of the current body, at most [`room`](Self::room) bytes.
     pub fn write(&mut self, bytes: &[u8], now: Time) {
-        if bytes.len() > self.room(now) {
-            return self.misused("write");
-        }
-        self.spent += bytes.len() as u64;
-        self.outflow.write(bytes, self.outbox.end());
-        self.sent(bytes.len() as u64);
-        self.settle(now);
+        let may = bytes.len() <= self.room(now) && self.sending.write(bytes, now, self.outbox.end());
+        self.given(may, "write", now);
     }
 
     /// Says that all there is has been sent. Flushes. Said again before another package has begun, it does nothing.
     pub fn dry(&mut self, now: Time) {
-        if self.current.is_some() || !self.is_open_for(Purpose::Stream) {
+        if !self.sending.is_between() || !self.is_open_for(Purpose::Stream) {
             return self.misused("dry");
         }
         self.pause(now);
-        if !self.dry {
-            self.dry = true;
+        if self.sending.dry() {
             self.say(&Frame::Dry);
         }
     }
@@ -212,21 +160,17 @@ impl Node {
     /// Flushes: for an owner that has nothing to give at the moment although there are packages (claimed by another
     /// connection, or being read).
     pub fn pause(&mut self, now: Time) {
-        if self.outflow.is_open() {
-            self.outflow.flush(self.outbox.end());
-            self.pulse.speak();
-            self.resting.get_or_insert(now);
-        }
+        self.sending.pause(now, self.outbox.end());
+        self.pulse.speak();
         self.outbox.release(now);
     }
 
     /// Says that everything acknowledged up to `upto` is gone, durably. Each time of a greater number.
     pub fn deleted(&mut self, upto: Number) {
-        if Some(upto) > self.acked || Some(upto) <= self.deleted {
-            return self.misused("deleted");
+        match self.sending.deleted(upto) {
+            true => self.say(&Frame::Deleted(upto)),
+            false => self.misused("deleted"),
         }
-        self.deleted = Some(upto);
-        self.say(&Frame::Deleted(upto));
     }
 
     /// Tells the node's numbers. A puller that only looks does not hear them.
@@ -250,7 +194,7 @@ impl Node {
         if records.len() > self.losses_room() || !grow || Some(first) <= self.last_loss {
             return self.misused("losses");
         }
-        self.last_loss = numbers.clone().last();
+        self.last_loss = numbers.clone().next_back();
         self.losses.extend(numbers);
         for chunk in records.chunks(PAYLOAD_MAX / LossRecord::MAX) {
             self.say(&Frame::Losses(chunk.into()));
@@ -288,7 +232,7 @@ impl Node {
 
     /// How many packages, skipped ones included, have been sent whole and not acknowledged.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.sending.in_flight()
     }
 
     /// What the puller said first.
@@ -324,7 +268,7 @@ impl Node {
         self.turn = Turn::Over(close.clone());
         self.outbox.unlimit();
         self.frames = Frames::new();
-        self.outflow = Outflow::default();
+        self.sending.free();
         close
     }
 
@@ -334,80 +278,40 @@ impl Node {
         self.end(Close::Violation(violation))
     }
 
-    /// Sends what stands before a body. Whether it may.
-    fn record(&mut self, head: &Head, kind: u8, now: Time) -> bool {
-        if !self.may_begin(now) || Some(head.number) <= self.last {
-            return false;
+    /// After the owner gave something, if it might.
+    fn given(&mut self, may: bool, call: &str, now: Time) {
+        if !may {
+            return self.misused(call);
         }
-        self.last = Some(head.number);
-        self.dry = false;
-        self.spent += RECORD_COST;
-        self.scratch.clear();
-        head.write(kind, &mut self.scratch);
-        self.outflow.write(&self.scratch, self.outbox.end());
-        true
-    }
-
-    /// So much of the current body has gone.
-    fn sent(&mut self, count: u64) {
-        let Some((number, left)) = self.current else { return };
-        self.current = Some((number, left - count));
-        if left == count {
-            self.current = None;
-            self.in_flight.push_back(number);
-        }
-    }
-
-    /// After something was given: what nothing can follow is flushed, or the puller would wait for it in vain.
-    fn settle(&mut self, now: Time) {
-        (self.given, self.resting) = (now, None);
         self.pulse.speak();
-        if self.is_stuck() {
-            self.pause(now);
-        }
         self.outbox.release(now);
         self.told_room &= self.has_room();
     }
 
-    /// Whether the puller has to act before anything more can be sent.
-    fn is_stuck(&self) -> bool {
-        let credit = self.granted - self.spent;
-        match self.current {
-            Some(_) => credit == 0,
-            None => credit < RECORD_COST || self.in_flight.len() >= IN_FLIGHT_MAX,
-        }
+    fn may_send(&self) -> bool {
+        self.is_open_for(Purpose::Stream) && self.outbox.has_room() && !self.sending.is_stuck()
     }
 
     fn has_room(&self) -> bool {
-        self.listing_room() || self.is_open_for(Purpose::Stream) && self.outbox.has_room() && !self.is_stuck()
+        self.listing_room() || self.may_send()
     }
 
     /// Flushes and ends what has waited long enough.
     fn tend(&mut self, now: Time) {
-        if let Some(rest_over) = self.rest_over()
-            && now >= rest_over
-        {
-            self.outflow.end(self.outbox.end());
-            (self.resting, self.scratch) = (None, Vec::new());
+        if self.sending.rest_over().is_some_and(|at| now >= at) {
+            self.sending.rest(self.outbox.end());
             self.pulse.speak();
         }
-        if let Some(flush_at) = self.flush_at()
-            && now >= flush_at
-        {
-            self.outflow.flush(self.outbox.end());
+        if self.flush_at().is_some_and(|at| now >= at) {
+            self.sending.flush(self.outbox.end());
             self.pulse.speak();
         }
         self.outbox.release(now);
     }
 
-    fn rest_over(&self) -> Option<Time> {
-        self.resting.filter(|_| self.outflow.is_open()).map(|since| since.saturating_add(REST))
-    }
-
     /// Only an owner that knows of room has given nothing of its own accord.
     fn flush_at(&self) -> Option<Time> {
-        let due = self.outflow.is_unflushed() && self.told_room && self.outbox.waiting() == 0;
-        due.then(|| self.given.saturating_add(FLUSH_AFTER))
+        self.sending.flush_at().filter(|_| self.told_room && self.outbox.waiting() == 0)
     }
 
     /// Uses input up to the next event.
@@ -449,19 +353,11 @@ impl Node {
                 Some(NodeEvent::Hello(hello))
             }
             Frame::Credit(total) => {
-                if total <= self.granted {
-                    return Err(Violation::CreditShrinks(total));
-                }
-                self.granted = total;
+                self.sending.credit(total)?;
                 None
             }
             Frame::Ack(number) => {
-                let at = self.in_flight.binary_search(&number).map_err(|_| Violation::Ack(number))?;
-                self.in_flight.drain(..=at);
-                if self.in_flight.is_empty() {
-                    self.in_flight = VecDeque::new();
-                }
-                self.acked = Some(number);
+                self.sending.ack(number)?;
                 Some(NodeEvent::Acked(number))
             }
             Frame::LossAck(number) => {
@@ -494,7 +390,8 @@ impl Node {
         if self.told_room || !self.has_room() {
             return None;
         }
-        (self.told_room, self.given) = (true, now);
+        self.told_room = true;
+        self.sending.told_room(now);
         Some(NodeEvent::Room)
     }
 }
@@ -549,7 +446,7 @@ impl Machine for Node {
             Turn::Silent { by } => Some(by),
             Turn::Asked => None,
             Turn::Open if !self.told_room && self.has_room() => Some(AT_ONCE),
-            Turn::Open => [self.rest_over(), self.flush_at(), self.outbox.next_release()]
+            Turn::Open => [self.sending.rest_over(), self.flush_at(), self.outbox.next_release()]
                 .into_iter()
                 .flatten()
                 .chain([self.pulse.deadline()])

@@ -87,8 +87,10 @@ pub(crate) fn put_number(number: Number, out: &mut Vec<u8>) {
     out.extend_from_slice(&number.counter.to_be_bytes());
 }
 
+/// What the other end would not read is replaced, what is too long is cut.
 pub(crate) fn put_label(text: &str, limit: usize, out: &mut Vec<u8>) {
-    let text = cut(text, limit);
+    let text = text.replace(char::is_control, "?");
+    let text = cut(&text, limit);
     out.push(u8::try_from(text.len()).expect("limits of texts are below 256"));
     out.extend_from_slice(text.as_bytes());
 }

@@ -22,7 +22,7 @@ pub(crate) fn package(counter: u64, body: &[u8]) -> Package {
         arrival: 1_700_000_000_000 + counter as i64,
         size: body.len() as u64,
         digest: counter.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-        name: Name::parse(format!("agent-{counter}.data").as_bytes()).unwrap(),
+        name: Name::parse(format!("agent-{counter}.data").as_bytes()).expect("a valid name"),
     };
     Package { head, body: body.into() }
 }
@@ -160,7 +160,7 @@ impl Pair {
         while let Some(package) = self.store.front() {
             match self.begun {
                 None if !self.node.may_begin(self.now) => return,
-                None if package.head.size > self.node.hello().unwrap().max_package => {
+                None if package.head.size > self.node.hello().expect("it was welcomed").max_package => {
                     self.node.skip(&package.head, self.now);
                     self.store.pop_front();
                     continue;
@@ -171,7 +171,7 @@ impl Pair {
                 }
                 Some(_) => {}
             }
-            let at = self.begun.unwrap();
+            let at = self.begun.expect("it has begun");
             let room = self.node.room(self.now);
             let end = (at + room).min(package.body.len());
             if end > at {
@@ -203,9 +203,11 @@ impl Pair {
                 PullerEvent::DecoderFreed => self.seen.push("freed"),
                 PullerEvent::Package(head) => self.got.push(Package { head, body: Vec::new() }),
                 PullerEvent::Skipped(head) => self.skipped.push(head),
-                PullerEvent::Body(bytes) => self.got.last_mut().unwrap().body.extend(bytes),
+                PullerEvent::Body(bytes) => {
+                    self.got.last_mut().expect("a body has a head").body.extend(bytes)
+                }
                 PullerEvent::PackageEnd if self.acking => {
-                    self.puller.ack(self.got.last().unwrap().head.number);
+                    self.puller.ack(self.got.last().expect("an end has a head").head.number);
                     self.grant();
                 }
                 PullerEvent::Dry => self.seen.push("dry"),

@@ -207,8 +207,8 @@ proptest! {
             node.write(&package.body, NOW);
         }
         let acks: Vec<_> = acks.into_iter().map(|counter| Frame::Ack(number(counter))).collect();
-        let bytes = if spoilt { changed(frames(&acks), &changes) } else { frames(&acks) };
-        let (events, close) = pump(&mut node, &mut bytes.clone(), 3, NOW);
+        let mut bytes = if spoilt { changed(frames(&acks), &changes) } else { frames(&acks) };
+        let (events, close) = pump(&mut node, &mut bytes, 3, NOW);
         let mut left: BTreeSet<_> = sent.iter().map(|counter| number(*counter)).collect();
         for event in events {
             if let NodeEvent::Acked(upto) = event {
@@ -220,9 +220,9 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_to_a_node(bytes in prop::collection::vec(any::<u8>(), 0..600), greeted in any::<bool>()) {
+    fn any_bytes_to_a_node(mut bytes in prop::collection::vec(any::<u8>(), 0..600), greeted in any::<bool>()) {
         let mut node = if greeted { node(Purpose::Stream) } else { Node::new(Time::from_secs(5), NOW) };
-        let (events, _) = pump(&mut node, &mut bytes.clone(), 5, NOW);
+        let (events, _) = pump(&mut node, &mut bytes, 5, NOW);
         prop_assert!(!events.iter().any(|event| matches!(event, NodeEvent::Acked(_) | NodeEvent::LossesAcked(_))));
     }
 

@@ -7,6 +7,9 @@ use tidegate_proto::{Close, Machine, Time};
 use crate::pair::{Pair, hello, number, package, pump, welcome};
 use crate::wire::{frames, node, puller, record, said, stream};
 
+/// Something, and when.
+type At<T> = (Time, T);
+
 fn secs(seconds: u64) -> Time {
     Time::from_secs(seconds)
 }
@@ -18,7 +21,7 @@ fn short(purpose: Purpose) -> Hello {
 
 /// Drives a machine to which nothing comes through its deadlines, until it gives up or the time is over. What it said,
 /// and when.
-fn alone(machine: &mut impl Machine, until: Time) -> (Vec<(Time, Frame)>, Option<(Time, Close)>) {
+fn alone(machine: &mut impl Machine, until: Time) -> (Vec<At<Frame>>, Option<At<Close>>) {
     let mut all = Vec::new();
     loop {
         let Some(now) = machine.deadline().filter(|now| *now <= until) else { return (all, None) };

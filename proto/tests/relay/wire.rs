@@ -46,14 +46,16 @@ pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
 pub(crate) fn zstd_with(bytes: &[u8], parameters: &[CParameter]) -> Vec<u8> {
     let mut context = CCtx::create();
     for parameter in parameters {
-        context.set_parameter(*parameter).unwrap();
+        context.set_parameter(*parameter).expect("zstd knows it");
     }
     let mut out = vec![0; zstd_safe::compress_bound(bytes.len()) + 64];
     let mut output = OutBuffer::around(&mut out[..]);
     // In two steps: the size of the content shall not be known at the beginning.
     let mut input = InBuffer::around(bytes);
     while input.pos() < bytes.len() {
-        context.compress_stream2(&mut output, &mut input, ZSTD_EndDirective::ZSTD_e_continue).unwrap();
+        context
+            .compress_stream2(&mut output, &mut input, ZSTD_EndDirective::ZSTD_e_continue)
+            .expect("it can be compressed");
     }
     assert_eq!(context.compress_stream2(&mut output, &mut input, ZSTD_EndDirective::ZSTD_e_end), Ok(0));
     let length = output.pos();
@@ -119,7 +121,7 @@ pub(crate) fn said(machine: &mut impl Machine) -> Vec<Frame> {
     let output = std::mem::take(machine.output());
     let (mut rest, mut all) = (&output[..], Vec::new());
     while !rest.is_empty() {
-        let (frame, length) = Frame::read(rest).unwrap().expect("frames are written whole");
+        let (frame, length) = Frame::read(rest).expect("frames are right").expect("frames are written whole");
         all.push(frame);
         rest = &rest[length..];
     }
