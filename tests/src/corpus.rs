@@ -57,7 +57,7 @@ const FIRST: usize = 1_780_000_000;
 const INTERVAL: usize = 300;
 
 /// Kinds of agents; those of a kind share all modules (more than a file has room for) but a few of their own.
-const KINDS: usize = 8;
+const KINDS: usize = 7;
 const MODULES: usize = 80;
 const OWN: usize = 3;
 
@@ -101,12 +101,8 @@ impl Corpus {
     /// `agents` agents, each with modules of its own.
     pub fn new(seed: u64, agents: usize) -> Corpus {
         let mut seed = Seed::of(seed);
-        let mut modules =
-            |count: usize| (0..count).map(|position| Module::new(position, &mut seed)).collect::<Vec<_>>();
-        let kinds: Vec<_> = (0..KINDS).map(|_| modules(MODULES)).collect();
-        let agents = (0..agents)
-            .map(|index| Agent::new(index, [modules(OWN), kinds[index % KINDS].clone()].concat()))
-            .collect();
+        let kinds: Vec<_> = (0..KINDS).map(|_| modules(MODULES, &mut seed)).collect();
+        let agents = (0..agents).map(|index| Agent::new(index, &kinds[index % KINDS], &mut seed)).collect();
         Corpus { seed, agents }
     }
 
@@ -139,10 +135,14 @@ pub fn compressed(bytes: &[u8]) -> usize {
 }
 
 impl Agent {
-    fn new(index: usize, modules: Vec<Module>) -> Agent {
+    fn new(index: usize, kind: &[Module], seed: &mut Seed) -> Agent {
         let name = format!("plant-host-{index:03}");
         let description = format!("{} of cell {}", MEASURES[index % MEASURES.len()], index / 8);
         let address = Ipv4Addr::new(10, 20, (index / 256) as u8, index as u8);
+        let mut modules = [&modules(OWN, seed), kind].concat();
+        for module in &mut modules {
+            module.value = module.walk.start(seed);
+        }
         Agent { name, description, address, modules }
     }
 
@@ -163,16 +163,31 @@ impl Agent {
     }
 }
 
+fn modules(count: usize, seed: &mut Seed) -> Vec<Module> {
+    (0..count).map(|position| Module::new(position, seed)).collect()
+}
+
+impl Walk {
+    fn start(self, seed: &mut Seed) -> i64 {
+        match self {
+            Walk::Whole(_) => seed.below(100) as i64,
+            Walk::Fraction(_) => seed.below(10_000) as i64,
+            Walk::State => 1,
+            Walk::Counter(_) => seed.below(1_000_000) as i64,
+        }
+    }
+}
+
 impl Module {
     fn new(position: usize, seed: &mut Seed) -> Module {
         let measure = MEASURES[seed.below(16) as usize];
         let (aspect, description) = ASPECTS[seed.below(16) as usize];
         let unit = seed.below(8);
-        let (walk, value, kind) = match seed.below(8) {
-            0..=2 => (Walk::Whole(8), seed.below(100) as i64, "generic_data"),
-            3 | 4 => (Walk::Fraction(50), seed.below(10_000) as i64, "generic_data"),
-            5 | 6 => (Walk::State, 1, "generic_proc"),
-            _ => (Walk::Counter(1_000), seed.below(1_000_000) as i64, "generic_data_inc"),
+        let (walk, kind) = match seed.below(8) {
+            0..=2 => (Walk::Whole(8), "generic_data"),
+            3 => (Walk::Fraction(50), "generic_data"),
+            4..=6 => (Walk::State, "generic_proc"),
+            _ => (Walk::Counter(1_000), "generic_data_inc"),
         };
         let mut head = String::new();
         let _ = write!(
@@ -195,7 +210,7 @@ impl Module {
             );
         }
         head.push_str("\t<data><![CDATA[");
-        Module { head, walk, value }
+        Module { head, walk, value: 0 }
     }
 
     fn write(&mut self, xml: &mut String, seed: &mut Seed) {
