@@ -36,6 +36,14 @@ pub(crate) enum Command {
     /// Shows packages that were set aside because they are damaged or no packages, and sends them on their way.
     #[command(subcommand)]
     DeadLetter(DeadLetterCommand),
+    /// Shows, or forgets, which sync server this node lets pull.
+    ///
+    /// A sync server that pulls by relay comes with an epoch, a number that an operator raises by one when another
+    /// server takes over (`tidegate-server takeover`). The node remembers the highest one and whose it is, and refuses
+    /// everybody who comes with a lower one, so that a server that was replaced can neither read nor delete packages.
+    /// From then on packages are given away by relay only, no longer over plain Tentacle.
+    #[command(subcommand)]
+    Epoch(EpochCommand),
     /// Shows the loss records: what did not get in, or is gone without having been pulled.
     Losses {
         /// The configuration file.
@@ -44,6 +52,25 @@ pub(crate) enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EpochCommand {
+    /// Shows the epoch, the sync server that holds it, and since when.
+    Show {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Forgets it: the next sync server that comes is accepted, whatever its epoch, and plain Tentacle may pull again.
+    ///
+    /// For a node whose sync server was set up anew, or that is to be pulled over plain Tentacle again. Make sure first
+    /// that no other server still pulls. Works beside a running node, which notices with the next connection.
+    Reset {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
     },
 }
 

@@ -112,7 +112,6 @@ impl Committer {
     }
 
     /// Changes whenever packages were stored: by senders, or from dead letters.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the relay, which is not here yet"))]
     pub(crate) fn news(&self) -> watch::Receiver<u64> {
         self.news.0.subscribe()
     }

@@ -185,8 +185,40 @@ fn open_verified(
     package: &Package,
     lease: Option<Lease>,
 ) -> Result<(File, Option<Lease>), HandoverError> {
-    match node.spool.open_verified(package) {
-        Ok(file) => Ok((file, lease)),
+    fit(node, package, lease, node.spool.open_verified(package))
+}
+
+/// Opens a claimed package, in the same way. Blocks on the disk.
+pub(crate) fn open_claimed(node: &Node, lease: Lease) -> Result<(File, Lease), HandoverError> {
+    let looked_at = node.spool.open_verified(lease.package());
+    claimed_and_fit(node, lease, looked_at)
+}
+
+/// Reads all of a claimed package, in the same way.
+pub(crate) fn read_claimed(node: &Node, lease: Lease) -> Result<(Vec<u8>, Lease), HandoverError> {
+    let looked_at = node.spool.read_verified(lease.package());
+    claimed_and_fit(node, lease, looked_at)
+}
+
+fn claimed_and_fit<T>(
+    node: &Node,
+    lease: Lease,
+    looked_at: Result<T, Unfit>,
+) -> Result<(T, Lease), HandoverError> {
+    let package = lease.package().clone();
+    let (found, lease) = fit(node, &package, Some(lease), looked_at)?;
+    Ok((found, lease.ok_or(HandoverError::NotFound)?))
+}
+
+/// What a look at a package gave, unless the package is damaged: then it is set aside.
+fn fit<T>(
+    node: &Node,
+    package: &Package,
+    lease: Option<Lease>,
+    looked_at: Result<T, Unfit>,
+) -> Result<(T, Option<Lease>), HandoverError> {
+    match looked_at {
+        Ok(found) => Ok((found, lease)),
         Err(Unfit::Disk(error)) => Err(error.into()),
         Err(Unfit::Damaged(damage)) => {
             let claimed = lease.or_else(|| node.spool.lease(&package.listed_name));

@@ -3,6 +3,7 @@
 //! ```text
 //! <directory>/spool/     data packages; its inside belongs to the spool crate
 //! <directory>/tmp/       shared files on their way in; emptied at start
+//! <directory>/epoch      which puller the node listens to
 //! <directory>/<dir>/     shared files by name, one directory for each filter
 //! ```
 
@@ -16,12 +17,20 @@ const SPOOL: &str = "spool";
 /// The directory of unfinished shared files.
 const TEMPORARY: &str = "tmp";
 
+/// The file that remembers the puller.
+const EPOCH: &str = "epoch";
+
 /// The directories no filter may use.
-pub(crate) const RESERVED: [&str; 2] = [SPOOL, TEMPORARY];
+pub(crate) const RESERVED: [&str; 3] = [SPOOL, TEMPORARY, EPOCH];
 
 /// The spool's root.
 pub(crate) fn spool(root: &Path) -> PathBuf {
     root.join(SPOOL)
+}
+
+/// The file that remembers the puller.
+pub(crate) fn epoch(root: &Path) -> PathBuf {
+    root.join(EPOCH)
 }
 
 /// The directory of unfinished shared files.

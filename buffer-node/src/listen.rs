@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -16,7 +17,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::config::{Config, Listen};
+use crate::limits_hit;
 use crate::node::Node;
+use crate::rates;
+use crate::relay;
 use crate::rights::Rights;
 use crate::session;
 use crate::totals;
@@ -69,10 +73,11 @@ impl Door {
                 let rights = Rights::of(&who, node.insecure);
                 debug!(%peer, identity = ?who.identity, ?rights, "handshake finished");
                 if who.alpn.as_deref() == Some(ALPN_RELAY) {
-                    // Nothing is said to it: whoever offers relay alone gets nothing else.
-                    return debug!(%peer, "left: relay is not spoken here yet");
+                    relay::serve(node, *stream, peer, &who, &rights, shutdown).await;
+                } else {
+                    let rights = rights.over_tentacle(&node).await;
+                    session::serve(node, *stream, peer, rights, shutdown).await;
                 }
-                session::serve(node, *stream, peer, rights, shutdown).await;
             }
             Err(Turned::Gone(reason)) => debug!(%peer, %reason, "gone before the first byte"),
             Err(reason) => {
@@ -119,6 +124,7 @@ pub(crate) async fn run(node: Arc<Node>, door: Door, mut listener: Listener, shu
     let door = Arc::new(door);
     let sessions = TaskTracker::new();
     let mut telling = interval_at(Instant::now() + totals::EVERY, totals::EVERY);
+    let mut sampling = interval_at(Instant::now() + rates::EVERY, rates::EVERY);
     loop {
         let arrival = tokio::select! {
             biased;
@@ -127,12 +133,18 @@ pub(crate) async fn run(node: Arc<Node>, door: Door, mut listener: Listener, shu
                 totals::tell(&node);
                 continue;
             }
+            _ = sampling.tick() => {
+                node.rates.sample(node.totals.traffic());
+                continue;
+            }
             arrival = listener.next() => arrival,
         };
         match arrival {
             Arrival::Accepted { stream, peer, permit } => {
                 let (node, door, shutdown) = (node.clone(), door.clone(), shutdown.clone());
                 sessions.spawn(async move {
+                    let _counted = Counted::new(&node);
+                    let node = node.clone();
                     tokio::select! {
                         () = door.enter(node, stream, peer, &shutdown) => {}
                         () = shutdown.aborting() => debug!(%peer, "dropped: the node is stopping"),
@@ -142,6 +154,7 @@ pub(crate) async fn run(node: Arc<Node>, door: Door, mut listener: Listener, shu
             }
             Arrival::Refused { peer, limit, count } => {
                 node.totals.turned_away(count);
+                node.limits_hit.hit(limits_hit::CONNECTIONS);
                 log_over_limit(peer, limit, count);
             }
             Arrival::Failed(error) => warn!(%error, "cannot accept connections at the moment"),
@@ -151,6 +164,22 @@ pub(crate) async fn run(node: Arc<Node>, door: Door, mut listener: Listener, shu
     sessions.close();
     sessions.wait().await;
     totals::tell(&node);
+}
+
+/// One connection more, until it is dropped.
+struct Counted<'a>(&'a Node);
+
+impl<'a> Counted<'a> {
+    fn new(node: &'a Node) -> Self {
+        node.connections.fetch_add(1, Ordering::Relaxed);
+        Self(node)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 fn log_over_limit(peer: IpAddr, limit: Limit, count: u64) {

@@ -11,17 +11,21 @@ mod config;
 mod dead_letters;
 mod descriptors;
 mod draft_writer;
+mod epoch_command;
 mod fatal;
 mod filters;
 mod handover;
 mod intake;
 mod keeper;
 mod layout;
+mod limits_hit;
 mod listen;
 mod log;
 mod memory;
 mod node;
 mod packer;
+mod rates;
+mod relay;
 mod repeats;
 mod report;
 mod rights;
@@ -37,7 +41,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, DeadLetterCommand, Failure};
+use cli::{Cli, Command, DeadLetterCommand, EpochCommand, Failure};
 use config::{Config, Problems};
 use fatal::Fatal;
 use listen::Door;
@@ -66,6 +70,10 @@ fn run() -> Result<(), Failure> {
             service::run(&config, door, &Fatal::default())
         }
         Command::DeadLetter(command) => dead_letters::run(&directory(&command)?, &command),
+        Command::Epoch(EpochCommand::Show { config }) => {
+            epoch_command::show(&Config::directory_of(&config).map_err(wrong)?)
+        }
+        Command::Epoch(EpochCommand::Reset { config }) => epoch_command::reset(&read(&config)?.directory),
         Command::Losses { config, json } => {
             dead_letters::losses(&Config::directory_of(&config).map_err(wrong)?, json)
         }

@@ -1,8 +1,13 @@
 //! What all connections of one node share, and how it is put together at start.
 
 use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
 
+use tidegate_net::certificate::Certificate;
+use tidegate_net::pem;
 use tidegate_proto::{ResponderSettings, limits};
 use tidegate_spool::{OpenError, Recovery, Spool};
 use tokio::sync::Semaphore;
@@ -12,8 +17,11 @@ use crate::config::Config;
 use crate::fatal::Fatal;
 use crate::filters::Filters;
 use crate::layout;
+use crate::limits_hit::LimitsHit;
 use crate::memory::Budget;
 use crate::packer::Packer;
+use crate::rates::Rates;
+use crate::relay::Pullers;
 use crate::repeats::Repeats;
 use crate::shared::Shared;
 use crate::totals::Totals;
@@ -47,6 +55,21 @@ pub(crate) struct Node {
     pub(crate) repeats: Repeats,
     pub(crate) totals: Totals,
     pub(crate) fatal: Fatal,
+    pub(crate) pullers: Pullers,
+    /// How long a puller may take for its first word.
+    pub(crate) greeting: Duration,
+    /// The name in its certificate, if any.
+    pub(crate) name: String,
+    /// When its certificate expires, in seconds since 1970.
+    pub(crate) cert_expiry: Option<u64>,
+    /// The storage root.
+    pub(crate) root: PathBuf,
+    pub(crate) started: SystemTime,
+    /// Open now.
+    pub(crate) connections: AtomicU64,
+    pub(crate) max_connections: u64,
+    pub(crate) rates: Rates,
+    pub(crate) limits_hit: LimitsHit,
 }
 
 /// Why a node does not start.
@@ -74,7 +97,19 @@ impl Node {
                 .map_err(StartError::Shared)?;
         let (committer, thread) =
             Committer::start(spool.clone(), fatal.clone()).map_err(StartError::Thread)?;
+        let own = config.tls.as_ref().and_then(|files| certificate(&files.cert));
+        let identity = own.as_ref().and_then(|own| own.identity.as_ref().ok().and_then(Option::as_ref));
         let node = Self {
+            pullers: Pullers::new(layout::epoch(&config.directory), fatal.clone()),
+            greeting: config.handshake,
+            name: identity.map(|identity| identity.name().to_owned()).unwrap_or_default(),
+            cert_expiry: own.as_ref().and_then(|own| own.not_after.0.try_into().ok()),
+            root: config.directory.clone(),
+            started: SystemTime::now(),
+            connections: AtomicU64::new(0),
+            max_connections: config.listen.limits.total as u64,
+            rates: Rates::default(),
+            limits_hit: LimitsHit::default(),
             filters: config.filters.clone(),
             spool,
             shared,
@@ -92,4 +127,9 @@ impl Node {
         };
         Ok((node, recovery, thread))
     }
+}
+
+/// What the own certificate says. The handshakes find out whether it is any good.
+fn certificate(file: &Path) -> Option<Certificate> {
+    pem::certificates(file).ok().and_then(|chain| Certificate::read(chain.first()?).ok())
 }

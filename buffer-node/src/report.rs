@@ -64,6 +64,7 @@ impl Report {
     fn lost(&self, name: &[u8], size: u64, reason: LossReason) {
         let shared = self.node.filters.directory_of(name).is_some();
         let class = if shared { SHARED_CLASS } else { self.node.spool.class_of(name) };
+        self.node.limits_hit.hit(reason.code());
         self.node.spool.refused(class, reason, size);
     }
 

@@ -1,9 +1,13 @@
 //! Who may list, move and receive data packages.
 
 use std::fmt;
+use std::sync::Arc;
 
 use tidegate_net::identity::{Fingerprint, Identity, Role};
 use tidegate_net::tls::Peer;
+use tokio::task::spawn_blocking;
+
+use crate::node::Node;
 
 /// What a connection may do with data packages. Shared files and sending are everybody's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub(crate) enum Lack {
     NoCertificate,
     NoIdentity(Fingerprint),
     OtherRole(Identity),
+    /// A puller has come by relay, so plain Tentacle gives nothing away: in its words who.
+    Relay(String),
 }
 
 impl Rights {
@@ -39,6 +45,23 @@ impl Rights {
     }
 }
 
+impl Rights {
+    /// The same over plain Tentacle. It carries no epoch: a puller that was replaced could still delete by it. So once
+    /// a puller has come by relay it gives packages to nobody, but where `insecure = true` gives them to everybody.
+    pub(crate) async fn over_tentacle(self, node: &Arc<Node>) -> Self {
+        if self != Self::Puller || node.insecure {
+            return self;
+        }
+        let asked = node.clone();
+        match spawn_blocking(move || asked.pullers.held()).await {
+            Ok(Ok(None)) => self,
+            Ok(Ok(Some(held))) => Self::None(Lack::Relay(held.to_string())),
+            Ok(Err(error)) => Self::None(Lack::Relay(error.to_string())),
+            Err(crash) => Self::None(Lack::Relay(crash.to_string())),
+        }
+    }
+}
+
 impl fmt::Display for Lack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -54,6 +77,11 @@ impl fmt::Display for Lack {
             Self::OtherRole(identity) => {
                 write!(f, "the peer's certificate is {identity}; a puller needs the role server")
             }
+            Self::Relay(held) => write!(
+                f,
+                "packages of this node are pulled by relay ({held}), so plain Tentacle gives none away; to allow it \
+                 again: `tidegate-buffer-node epoch reset`"
+            ),
         }
     }
 }

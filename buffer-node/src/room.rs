@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use tidegate_spool::{Draft, Dropped, Full};
+use tidegate_spool::{Draft, Dropped, Full, LossReason};
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
@@ -64,6 +64,9 @@ fn look_at(node: &Node, full: &Full) {
 }
 
 fn tell(node: &Node, name: &[u8], dropped: Dropped) {
+    if dropped.packages > 0 {
+        node.limits_hit.hit(LossReason::Dropped.code());
+    }
     // Not one peer's doing: all together have the share of one.
     if dropped.packages > 0
         && let Some(line) = node.repeats.admit("dropped", IpAddr::V4(Ipv4Addr::UNSPECIFIED))

@@ -17,7 +17,7 @@ use crate::handover::{HandoverError, Source};
 use crate::intake::{IntakeError, Outcome, Upload};
 use crate::node::Node;
 use crate::report::Report;
-use crate::rights::Rights;
+use crate::rights::{Lack, Rights};
 
 /// Serves a connection until it ends, or until the node stops and nothing is in flight on it.
 pub(crate) async fn serve<S>(
@@ -32,7 +32,8 @@ pub(crate) async fn serve<S>(
     let machine = Responder::new(node.session.clone(), Time::ZERO);
     let link = Link::new(stream, machine, node.session.idle);
     let report = Report::new(node.clone(), peer);
-    let mut session = Session { node, link, report, rights, work: Work::Nothing };
+    let relay_before = node.pullers.accepted();
+    let mut session = Session { node, link, report, rights, relay_before, work: Work::Nothing };
     let end = session.run(shutdown).await;
     session.log_end(&end);
     // Whoever sees the connection closed finds no draft and no claim of it left.
@@ -47,6 +48,8 @@ struct Session<S> {
     link: Link<S, Responder>,
     report: Report,
     rights: Rights,
+    /// Pullers that had come by relay when the session began.
+    relay_before: u64,
     work: Work,
 }
 
@@ -271,12 +274,12 @@ where
     /// Deletes the package whose body the peer has read. That the session goes on proves the deletion to the peer.
     async fn delete_moved(&mut self) -> Result<(), End> {
         if let Work::Moved(lease) = std::mem::replace(&mut self.work, Work::Nothing) {
-            let name = lease.package().listed_name.clone();
+            let (name, size) = (lease.package().listed_name.clone(), lease.package().size);
             if let Err(error) = self.node.committer.delete(lease).await {
                 error!(name = %Escaped(&name), %error, "a moved package could not be deleted, it stays");
                 return Err(End::Deletion(error));
             }
-            self.node.totals.deleted();
+            self.node.totals.deleted(1, size);
             debug!(peer = %self.report.peer, name = %Escaped(&name), "moved and deleted");
         }
         let now = self.link.now();
@@ -287,7 +290,11 @@ where
     /// Whether the peer has a puller's rights; otherwise the log says which check failed.
     fn may_pull(&self, verb: Verb, name: &[u8]) -> bool {
         match &self.rights {
-            Rights::Puller => true,
+            Rights::Puller if self.node.insecure || self.node.pullers.accepted() == self.relay_before => true,
+            Rights::Puller => {
+                self.report.refused(verb, name, &Lack::Relay("a puller came by relay meanwhile".into()));
+                false
+            }
             Rights::None(lack) => {
                 self.report.refused(verb, name, lack);
                 false

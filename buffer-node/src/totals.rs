@@ -19,6 +19,7 @@ pub(crate) struct Totals {
     stored: Count,
     stored_bytes: Count,
     deleted: Count,
+    deleted_bytes: Count,
     refused: Count,
     set_aside: Count,
     turned_away: Count,
@@ -46,12 +47,24 @@ struct Figures {
     stored: u64,
     stored_bytes: u64,
     deleted: u64,
+    deleted_bytes: u64,
     repeats: u64,
     refused: u64,
     set_aside: u64,
     dropped: u64,
     turned_away: u64,
     unlogged: u64,
+}
+
+/// What came and went since the start.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub(crate) stored: u64,
+    pub(crate) stored_bytes: u64,
+    /// Pulled.
+    pub(crate) deleted: u64,
+    pub(crate) deleted_bytes: u64,
+    pub(crate) refused: u64,
 }
 
 impl Totals {
@@ -61,9 +74,10 @@ impl Totals {
         self.stored_bytes.add(bytes);
     }
 
-    /// A package was moved and deleted.
-    pub(crate) fn deleted(&self) {
-        self.deleted.add(1);
+    /// Packages were pulled and deleted.
+    pub(crate) fn deleted(&self, packages: u64, bytes: u64) {
+        self.deleted.add(packages);
+        self.deleted_bytes.add(bytes);
     }
 
     /// A request was refused.
@@ -80,6 +94,17 @@ impl Totals {
     pub(crate) fn turned_away(&self, connections: u64) {
         self.turned_away.add(connections);
     }
+
+    /// What the puller is told.
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic {
+            stored: self.stored.get(),
+            stored_bytes: self.stored_bytes.get(),
+            deleted: self.deleted.get(),
+            deleted_bytes: self.deleted_bytes.get(),
+            refused: self.refused.get(),
+        }
+    }
 }
 
 /// Logs the totals, unless they are those of the last line.
@@ -89,6 +114,7 @@ pub(crate) fn tell(node: &Node) {
         stored: totals.stored.get(),
         stored_bytes: totals.stored_bytes.get(),
         deleted: totals.deleted.get(),
+        deleted_bytes: totals.deleted_bytes.get(),
         repeats: usage.repeats,
         refused: totals.refused.get(),
         set_aside: totals.set_aside.get(),
@@ -102,6 +128,7 @@ pub(crate) fn tell(node: &Node) {
             stored,
             stored_bytes,
             deleted,
+            deleted_bytes,
             repeats,
             refused,
             dropped,
@@ -113,6 +140,7 @@ pub(crate) fn tell(node: &Node) {
             stored,
             stored_bytes,
             deleted,
+            deleted_bytes,
             repeats,
             refused,
             set_aside,

@@ -54,6 +54,9 @@ pub struct Link<S, M> {
     used: usize,
     ended: bool,
     nudged: Option<Time>,
+    /// Until when the peer has to take so many bytes, while there is output: a share that was begun goes on when the
+    /// future that waited for it was dropped.
+    share: Option<(Instant, u128)>,
 }
 
 /// Why a link gives no more events.
@@ -87,6 +90,7 @@ where
             used: 0,
             ended: false,
             nudged: None,
+            share: None,
         }
     }
 
@@ -125,12 +129,17 @@ where
 
     /// Writes all output, and waits until the stream has taken it.
     pub async fn flush(&mut self) -> Result<(), LinkError> {
-        while !self.machine.output().is_empty() {
-            let share = timeout(self.write_timeout, self.write_share());
-            share.await.map_err(|_| LinkError::Stalled)??;
+        loop {
+            let (until, _) = *self.share.get_or_insert_with(|| {
+                let share = u128::from(TAKEN_PER_SECOND) * self.write_timeout.as_millis() / 1000;
+                (Instant::now() + self.write_timeout, share)
+            });
+            timeout_at(until, self.write_share()).await.map_err(|_| LinkError::Stalled)??;
+            self.share = None;
+            if self.machine.output().is_empty() {
+                return Ok(());
+            }
         }
-        let flushed = timeout(self.write_timeout, self.stream.flush());
-        flushed.await.map_err(|_| LinkError::Stalled)?.map_err(LinkError::Io)
     }
 
     /// Ends the connection in an orderly way, within a bounded time: writes what is left, says so to a TLS peer, and
@@ -195,15 +204,15 @@ where
 
     /// Writes what the peer has to take within one write timeout, or all there is.
     async fn write_share(&mut self) -> Result<(), LinkError> {
-        let mut left = u128::from(TAKEN_PER_SECOND) * self.write_timeout.as_millis() / 1000;
         while !self.machine.output().is_empty() {
             let written = poll_fn(|cx| self.poll_write(cx)).await?;
-            left = left.saturating_sub(written as u128);
-            if left == 0 {
-                break;
+            let Some((_, left)) = &mut self.share else { return Ok(()) };
+            *left = left.saturating_sub(written as u128);
+            if *left == 0 {
+                return Ok(());
             }
         }
-        Ok(())
+        self.stream.flush().await.map_err(LinkError::Io)
     }
 
     /// One write that makes progress, and how much.

@@ -97,6 +97,15 @@ impl DeadLetters {
         Ok(letters)
     }
 
+    /// How many were set aside. Reads none of them.
+    pub fn count(&self) -> Result<u64, DiskError> {
+        let directory = self.directory(Stage::SetAside);
+        match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            entries => Ok(entries.context("list", directory)?.count() as u64),
+        }
+    }
+
     fn list_in(&self, stage: Stage, letters: &mut Vec<DeadLetter>) -> Result<(), DiskError> {
         let (directory, first) = (self.directory(stage), letters.len());
         let entries = match fs::read_dir(directory) {

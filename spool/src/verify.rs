@@ -59,6 +59,18 @@ impl Spool {
         twice(|| compare(package, self.open_package(package)))
     }
 
+    /// A package's bytes, compared as they are read: one pass instead of two, for a package that fits into memory.
+    pub fn read_verified(&self, package: &Package) -> Result<Vec<u8>, Unfit> {
+        let read = |file: File| {
+            let size = usize::try_from(package.size).map_err(io::Error::other)?;
+            let mut bytes = Vec::with_capacity(size);
+            // One more than there should be: a file that has grown is not the one that was stored.
+            file.take(package.size.saturating_add(1)).read_to_end(&mut bytes)?;
+            Ok((first_eight(Sha256::new_with_prefix(&bytes)), bytes))
+        };
+        twice(|| judge(package, self.open_package(package).and_then(read)))
+    }
+
     /// Compares the bytes that the disk itself has. They were fsynced before.
     pub(crate) fn verify_on_disk(&self, package: &Package) -> Result<(), Unfit> {
         let path = self.store.layout.package(package.id, package.digest, &package.listed_name);
@@ -82,8 +94,13 @@ fn compare(package: &Package, file: io::Result<File>) -> Result<File, Unfit> {
         file.rewind()?;
         Ok((found, file))
     };
-    match file.and_then(read) {
-        Ok((found, file)) if found == package.digest => Ok(file),
+    judge(package, file.and_then(read))
+}
+
+/// What was read, if its digest is the right one.
+fn judge<T>(package: &Package, read: io::Result<(u64, T)>) -> Result<T, Unfit> {
+    match read {
+        Ok((found, read)) if found == package.digest => Ok(read),
         Ok((found, _)) => Err(Unfit::Damaged(Damage::Changed { found })),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Unfit::Damaged(Damage::Missing)),
         Err(error) if is_damage(&error) => Err(Unfit::Damaged(Damage::Unreadable(error))),

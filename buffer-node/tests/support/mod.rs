@@ -4,6 +4,7 @@
 #![allow(clippy::allow_attributes, reason = "an expectation would fail where a test file uses everything")]
 
 pub(crate) mod pki;
+pub(crate) mod relay;
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};

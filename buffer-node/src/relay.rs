@@ -1,0 +1,382 @@
+//! Relay: the listening end of our pull protocol. A puller says who it is and what it wants; here is decided whether it
+//! gets that, and what the log says about it.
+//!
+//! ```text
+//! HELLO ─▶ rights ─▶ epoch ─▶ WELCOME ─▶ stream: feeder ─▶ machine ─▶ puller
+//!             │        │                         losses, status ─▶
+//!             ▼        ▼                 puller ─▶ acknowledged ─▶ deletions ─▶ DELETED
+//!           CLOSE    CLOSE             ─▶ listing
+//!                                      ─▶ look: nothing more
+//! ```
+//!
+//! pullers    who has the stream (the newest), and since when; the epoch is decided on there
+//! epoch      the rule, and its file
+//! stream     one puller's stream; feeder, sending, deletions, losses and status are its parts
+
+pub(crate) mod epoch;
+
+mod deletions;
+mod feeder;
+mod listing;
+mod losses;
+mod pullers;
+mod sending;
+mod status;
+mod stream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tidegate_net::shutdown::Shutdown;
+use tidegate_net::tls::Peer;
+use tidegate_net::{Link, LinkError};
+use tidegate_proto::relay::{
+    CloseCode, Farewell, Hello, Node as Machine, NodeEvent, Number, Purpose, Welcome,
+};
+use tidegate_proto::{Close, Escaped, Time};
+use tidegate_spool::Id;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::spawn_blocking;
+use tracing::{debug, info, warn};
+
+use crate::node::Node;
+use crate::rights::Rights;
+use epoch::Refusal;
+use listing::Names;
+pub(crate) use pullers::Pullers;
+use pullers::{Accepted, Place, Predecessor, Rejected};
+use stream::{End, Figures, Stream};
+
+/// How long a new stream waits until the one before has let go of its packages. Beyond it the new one begins all the
+/// same, and waits where it meets one of them.
+const SUCCESSION: Duration = Duration::from_secs(5);
+
+/// What the node says it is.
+const SOFTWARE: &str = concat!("tidegate-buffer-node ", env!("CARGO_PKG_VERSION"));
+
+/// Serves a puller until it leaves, a newer one takes its place, or the node stops.
+pub(crate) async fn serve<S>(
+    node: Arc<Node>,
+    stream: S,
+    from: SocketAddr,
+    who: &Peer,
+    rights: &Rights,
+    shutdown: &Shutdown,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let machine = Machine::new(node.greeting, Time::ZERO);
+    let mut link = Link::new(stream, machine, node.session.idle);
+    let visit = Visit { node, from, puller: epoch::puller(who), rights };
+    match visit.run(&mut link, shutdown).await {
+        // The last frame is written while the machine says that it has closed.
+        Left::Bidding => while link.next().await.is_ok() {},
+        Left::Gone => {}
+    }
+    link.shutdown().await;
+}
+
+/// One connection of a puller.
+struct Visit<'a> {
+    node: Arc<Node>,
+    from: SocketAddr,
+    /// By its certificate.
+    puller: String,
+    rights: &'a Rights,
+}
+
+/// How a visit ends.
+enum Left {
+    /// Our farewell is to be written.
+    Bidding,
+    /// The link is over.
+    Gone,
+}
+
+impl Visit<'_> {
+    async fn run<S>(&self, link: &mut Link<S, Machine>, shutdown: &Shutdown) -> Left
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let hello = tokio::select! {
+            biased;
+            () = shutdown.draining() => return self.stopping(link),
+            event = link.next() => match event {
+                Ok(NodeEvent::Hello(hello)) => hello,
+                Ok(_) => return Left::Gone,
+                Err(error) => return self.gone_before_hello(&error),
+            },
+        };
+        if let Rights::None(lack) = self.rights {
+            self.refused(lack);
+            link.machine().refuse(Farewell::new(CloseCode::NoRights, lack.to_string()));
+            return Left::Bidding;
+        }
+        debug!(peer = %self.from, puller = %self.puller, ?hello, "a puller has come");
+        match hello.purpose {
+            Purpose::Look => self.look(link, shutdown).await,
+            Purpose::List => self.list(&hello, link, shutdown).await,
+            Purpose::Stream => self.stream(&hello, link, shutdown).await,
+        }
+    }
+
+    /// Tells what a puller should know before it comes in earnest.
+    async fn look<S>(&self, link: &mut Link<S, Machine>, shutdown: &Shutdown) -> Left
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let node = self.node.clone();
+        let held = match spawn_blocking(move || node.pullers.held()).await {
+            Ok(Ok(held)) => held,
+            Ok(Err(error)) => return self.trouble(link, &error),
+            Err(crash) => return self.trouble(link, &crash),
+        };
+        self.welcome(link, held.map_or(0, |held| held.epoch)).await;
+        self.until_it_leaves(link, shutdown).await
+    }
+
+    async fn until_it_leaves<S>(&self, link: &mut Link<S, Machine>, shutdown: &Shutdown) -> Left
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.draining() => return self.stopping(link),
+                event = link.next() => match event {
+                    Ok(_) => {}
+                    Err(error) => return self.gone(&error),
+                },
+            }
+        }
+    }
+
+    async fn list<S>(&self, hello: &Hello, link: &mut Link<S, Machine>, shutdown: &Shutdown) -> Left
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (node, epoch, puller) = (self.node.clone(), hello.epoch, self.puller.clone());
+        let accepted = match spawn_blocking(move || node.pullers.admit(epoch, &puller)).await {
+            Ok(Ok(accepted)) => accepted,
+            Ok(Err(rejected)) => return self.reject(link, epoch, rejected),
+            Err(crash) => return self.trouble(link, &crash),
+        };
+        self.greet(link, &accepted).await;
+        let mut names: Option<Names> = None;
+        loop {
+            if link.machine().listing_room()
+                && let Some(rest) = names.take()
+            {
+                match rest.part().await {
+                    Ok((part, rest)) => {
+                        link.machine().listing(&part.names, part.last);
+                        names = (!part.last).then_some(rest);
+                    }
+                    Err(error) => return self.trouble(link, &error),
+                }
+            }
+            tokio::select! {
+                biased;
+                () = shutdown.draining() => return self.stopping(link),
+                event = link.next() => match event {
+                    Ok(NodeEvent::List) => match Names::of(&self.node).await {
+                        Ok(all) => names = Some(all),
+                        Err(error) => return self.trouble(link, &error),
+                    },
+                    Ok(_) => {}
+                    Err(error) => return self.gone(&error),
+                },
+            }
+        }
+    }
+
+    async fn stream<S>(&self, hello: &Hello, link: &mut Link<S, Machine>, shutdown: &Shutdown) -> Left
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (node, epoch, puller) = (self.node.clone(), hello.epoch, self.puller.clone());
+        let (accepted, place, before) =
+            match spawn_blocking(move || node.pullers.take_stream(epoch, &puller)).await {
+                Ok(Ok(taken)) => taken,
+                Ok(Err(rejected)) => return self.reject(link, epoch, rejected),
+                Err(crash) => return self.trouble(link, &crash),
+            };
+        if !self.is_turn(&place, before).await {
+            link.machine()
+                .refuse(Farewell::new(CloseCode::Replaced, "a newer connection has taken the stream"));
+            return Left::Bidding;
+        }
+        self.greet(link, &accepted).await;
+        if hello.standing {
+            info!(
+                peer = %self.from, puller = %self.puller, epoch,
+                name = %Escaped(hello.name.as_bytes()), software = %Escaped(hello.software.as_bytes()),
+                "pulled by relay: the stream has begun"
+            );
+        }
+        let (end, figures) = Stream::new(&self.node, link, place, hello.max_package).run(shutdown).await;
+        self.ended(hello, &end, figures);
+        match end {
+            End::Link(_) => Left::Gone,
+            End::Reading | End::Deletion(_) | End::Replaced | End::Stopping => Left::Bidding,
+        }
+    }
+
+    /// Waits until the stream before has let go; `false` when a newer one has come meanwhile.
+    async fn is_turn(&self, place: &Place, before: Option<Predecessor>) -> bool {
+        let Some(before) = before else { return true };
+        tokio::select! {
+            biased;
+            () = place.taken() => false,
+            gone = before.gone(SUCCESSION) => {
+                if !gone {
+                    warn!(peer = %self.from, "the stream before still deletes what was acknowledged on it: slow disk?");
+                }
+                true
+            }
+        }
+    }
+
+    async fn greet<S>(&self, link: &mut Link<S, Machine>, accepted: &Accepted)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        if accepted.is_new {
+            info!(peer = %self.from, held = %accepted.held, "a puller has come under a new epoch; older ones are refused from now on");
+        }
+        self.welcome(link, accepted.held.epoch).await;
+    }
+
+    async fn welcome<S>(&self, link: &mut Link<S, Machine>, epoch: u64)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let node = self.node.clone();
+        let oldest = spawn_blocking(move || node.spool.oldest_number()).await.unwrap_or_default();
+        let welcome = Welcome {
+            epoch,
+            oldest: oldest.map(number),
+            clock: millis(SystemTime::now()),
+            name: self.node.name.clone(),
+            software: SOFTWARE.to_owned(),
+        };
+        let now = link.now();
+        link.machine().welcome(welcome, now);
+    }
+
+    fn reject<S>(&self, link: &mut Link<S, Machine>, epoch: u64, rejected: Rejected) -> Left
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (refusal, held) = match rejected {
+            Rejected::Epoch(refusal, held) => (refusal, held),
+            Rejected::File(error) => return self.trouble(link, &error),
+        };
+        let known = held.as_ref().map_or(0, |held| held.epoch);
+        let holder = held.map_or_else(|| "nobody yet".to_owned(), |held| held.to_string());
+        let (code, why, next) = match refusal {
+            Refusal::TooLow => (
+                CloseCode::EpochTooLow,
+                "its epoch is over",
+                "if it is to pull again, run `tidegate-server takeover --site NAME` there; else stop it",
+            ),
+            Refusal::OfAnother => (
+                CloseCode::EpochOfAnother,
+                "its epoch is another puller's",
+                "if it is to pull from now on, run `tidegate-server takeover --site NAME` there; else stop it",
+            ),
+            Refusal::Jump => (
+                CloseCode::EpochJump,
+                "its epoch is more than one ahead",
+                "if it is to pull, and nobody else, run `tidegate-buffer-node epoch reset` here",
+            ),
+        };
+        self.node.totals.refused();
+        if let Some(line) = self.node.repeats.admit("epoch", self.from.ip()) {
+            warn!(
+                peer = %self.from, puller = %self.puller, epoch, held = %holder, reason = why, next,
+                suppressed = line.suppressed, "a puller was refused"
+            );
+        }
+        link.machine().refuse(Farewell { code, number: known, text: String::new() });
+        Left::Bidding
+    }
+
+    fn refused(&self, reason: &dyn std::fmt::Display) {
+        self.node.totals.refused();
+        if let Some(line) = self.node.repeats.admit("refused", self.from.ip()) {
+            warn!(peer = %self.from, %reason, suppressed = line.suppressed, "a puller was refused");
+        }
+    }
+
+    fn trouble<S>(&self, link: &mut Link<S, Machine>, error: &dyn std::fmt::Display) -> Left
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        if let Some(line) = self.node.repeats.admit("storage", self.from.ip()) {
+            tracing::error!(peer = %self.from, %error, suppressed = line.suppressed, "a puller cannot be served");
+        }
+        link.machine()
+            .refuse(Farewell::new(CloseCode::Trouble, "the node cannot serve pullers; see its log"));
+        Left::Bidding
+    }
+
+    fn stopping<S>(&self, link: &mut Link<S, Machine>) -> Left
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        link.machine().close(Farewell::new(CloseCode::Stopping, "the node is stopping"));
+        Left::Bidding
+    }
+
+    fn gone_before_hello(&self, reason: &LinkError) -> Left {
+        debug!(peer = %self.from, %reason, "gone before a word of relay");
+        Left::Gone
+    }
+
+    fn gone(&self, reason: &LinkError) -> Left {
+        debug!(peer = %self.from, %reason, "closed");
+        Left::Gone
+    }
+
+    fn ended(&self, hello: &Hello, end: &End, figures: Figures) {
+        let Figures { sent, sent_bytes, skipped, acknowledged } = figures;
+        let (peer, puller, epoch) = (self.from, &self.puller, hello.epoch);
+        let (is_fine, reason) = match end {
+            End::Link(LinkError::Closed(Close::Farewell(farewell))) => (
+                farewell.code != CloseCode::Protocol && farewell.code != CloseCode::Trouble,
+                farewell.to_string(),
+            ),
+            End::Link(LinkError::Closed(close)) => (close.is_clean(), close.to_string()),
+            End::Link(error) => (false, error.to_string()),
+            End::Reading => (false, "a package cannot be read".to_owned()),
+            End::Deletion(error) => (false, format!("packages cannot be deleted: {error}")),
+            End::Replaced => (true, "a newer connection has taken the stream".to_owned()),
+            End::Stopping => (true, "the node is stopping".to_owned()),
+        };
+        if is_fine && !hello.standing {
+            debug!(%peer, %puller, epoch, sent, sent_bytes, skipped, acknowledged, %reason, "pulled by relay");
+        } else if is_fine {
+            info!(%peer, %puller, epoch, sent, sent_bytes, skipped, acknowledged, %reason, "pulled by relay: the stream has ended");
+        } else if let Some(line) = self.node.repeats.admit("stream", peer.ip()) {
+            warn!(
+                %peer, %puller, epoch, sent, sent_bytes, skipped, acknowledged, %reason, suppressed = line.suppressed,
+                "pulled by relay: the stream has broken off; what was not acknowledged stays"
+            );
+        }
+    }
+}
+
+/// A number as it is on the wire.
+fn number(id: Id) -> Number {
+    Number { run: id.run, counter: id.counter }
+}
+
+/// Milliseconds since 1970, also before it.
+fn millis(time: SystemTime) -> i64 {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |before| -before),
+    }
+}

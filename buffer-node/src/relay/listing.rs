@@ -1,0 +1,66 @@
+//! The names of the packages, for a puller that asks: in parts, as fast as it takes them.
+//!
+//! Names are cut apart at their line ends, so a part holds whole names and is never larger than [`PART_MAX`]. Nothing is
+//! read before the puller has room for it; the listing itself shares its entries with the spool.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use tidegate_spool::Listing;
+use tokio::task::spawn_blocking;
+
+use crate::node::Node;
+
+/// Bytes of one part. More are in the next.
+const PART_MAX: usize = 32 * 1024;
+
+/// A listing on its way.
+pub(super) struct Names {
+    listing: Listing,
+    /// The beginning of a name whose end is not read yet.
+    begun: Vec<u8>,
+}
+
+/// Whole names, joined by line ends, and whether they are the last.
+pub(super) struct Part {
+    pub(super) names: Vec<u8>,
+    pub(super) last: bool,
+}
+
+impl Names {
+    /// As they are now.
+    pub(super) async fn of(node: &Arc<Node>) -> io::Result<Self> {
+        let node = node.clone();
+        let listing = spawn_blocking(move || node.spool.listing()).await.map_err(io::Error::other)?;
+        Ok(Self { listing, begun: Vec::new() })
+    }
+
+    /// The next part, and the rest.
+    pub(super) async fn part(mut self) -> io::Result<(Part, Self)> {
+        let read = move || {
+            let part = self.read()?;
+            Ok((part, self))
+        };
+        spawn_blocking(read).await.map_err(io::Error::other)?
+    }
+
+    fn read(&mut self) -> io::Result<Part> {
+        let mut names = std::mem::take(&mut self.begun);
+        let begun = names.len();
+        names.resize(PART_MAX, 0);
+        let mut filled = begun;
+        while filled < names.len() {
+            match self.listing.read(&mut names[filled..])? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        let last = filled < names.len();
+        names.truncate(filled);
+        if !last && let Some(end) = names.iter().rposition(|byte| *byte == b'\n') {
+            self.begun = names.split_off(end + 1);
+            names.pop();
+        }
+        Ok(Part { names, last })
+    }
+}
