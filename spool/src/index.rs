@@ -163,7 +163,12 @@ impl Index {
 
     /// All packages with their numbers, in the order of arrival.
     pub(crate) fn packages(&self) -> impl Iterator<Item = (Id, &Entry)> {
-        self.arrivals.from(0).map(|entry| (self.id(entry), entry))
+        self.packages_from(0)
+    }
+
+    /// Those from this place on.
+    pub(crate) fn packages_from(&self, order: Order) -> impl Iterator<Item = (Id, &Entry)> {
+        self.arrivals.from(order).map(|entry| (self.id(entry), entry))
     }
 
     /// All entries, in the order of arrival.

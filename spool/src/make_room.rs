@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use crate::clock::millis;
 use crate::draft::Draft;
+use crate::entry::{Entry, Order};
 use crate::error::{CommitError, Full};
+use crate::id::Id;
 use crate::index::Package;
 use crate::lease::{Ending, Lease};
 use crate::losses::{Loss, LossReason};
@@ -22,7 +24,7 @@ use crate::names;
 use crate::oldest::Found;
 use crate::overflow::Policy;
 use crate::parallel::lock;
-use crate::quota::{Count, Level, Scope, Shortage};
+use crate::quota::{AgentKey, Count, Level, Scope, Shortage};
 use crate::store::{Spool, Store};
 
 /// Packages dropped beyond what is missing, so that not every upload has to wait for a drop of its own; and at most
@@ -37,6 +39,10 @@ const AHEAD_PART: u64 = 16;
 
 /// Drops for one package. Others take the room that is made as well; beyond it the package is refused.
 const ROUNDS_MAX: usize = 16;
+
+/// Packages taken from the index at once when it is looked through: nothing else goes on during that. Tests get there
+/// sooner.
+const LOOK: usize = if cfg!(test) { 2 } else { 4_096 };
 
 /// What was dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,7 +134,12 @@ impl Store {
     }
 
     /// The oldest packages that make up for what is missing, claimed; `None` when all together do not.
-    fn victims(self: &Arc<Self>, scope: Scope, agent: Option<u64>, missing: Count) -> Option<Vec<Lease>> {
+    fn victims(
+        self: &Arc<Self>,
+        scope: Scope,
+        agent: Option<AgentKey>,
+        missing: Count,
+    ) -> Option<Vec<Lease>> {
         let (of_class, of_agent) = self.quota.held(scope);
         let held = if agent.is_some() { of_agent } else { of_class };
         let victims = self.oldest_unclaimed(scope, agent, missing, held, Part::WillNotDo);
@@ -142,7 +153,7 @@ impl Store {
     fn oldest_unclaimed(
         self: &Arc<Self>,
         scope: Scope,
-        agent: Option<u64>,
+        agent: Option<AgentKey>,
         missing: Count,
         held: Count,
         part: Part,
@@ -175,21 +186,22 @@ impl Store {
     }
 
     /// Finds the oldest packages of the class, or of one agent in it. Commits and deletions go on meanwhile.
-    fn look_through_index(&self, scope: Scope, agent: Option<u64>, missing: Count) -> Part {
-        let packages: Vec<_> = {
-            let mut state = lock(&self.state);
-            if agent.is_none() {
-                state.oldest.begin_scan(scope.class);
-            }
-            let claimed = |id| state.index.is_leased(id);
-            state.index.packages().map(|(id, entry)| (id, entry.clone(), claimed(id))).collect()
-        };
-        let mut found = Found::new(agent);
-        for (id, entry, is_claimed) in packages {
-            let name = entry.listed_name();
-            let it = self.quota.scope(&names::sent(name, entry.digest()));
-            if it.class == scope.class && agent.is_none_or(|agent| it.agent == agent) {
-                found.offer(it.agent, id, (name, entry.size()), is_claimed);
+    fn look_through_index(&self, scope: Scope, agent: Option<AgentKey>, missing: Count) -> Part {
+        if agent.is_none() {
+            lock(&self.state).oldest.begin_scan(scope.class);
+        }
+        let (mut found, mut next) = (Found::new(agent), 0);
+        while !found.is_enough(missing) {
+            let packages = self.packages_from(next);
+            let Some((_, last, _)) = packages.last() else { break };
+            next = last.order() + 1;
+            for (id, entry, is_claimed) in packages {
+                let name = entry.listed_name();
+                // Expressions tell the class: nobody is to wait for that.
+                let it = self.quota.scope(&names::sent(name, entry.digest()));
+                if it.class == scope.class && agent.is_none_or(|agent| it.agent == agent) {
+                    found.offer(it.agent, id, (name, entry.size()), is_claimed);
+                }
             }
         }
         let mut state = lock(&self.state);
@@ -205,6 +217,13 @@ impl Store {
         }
         state.oldest.found_too_little(scope.class, agent, sum);
         Part::WillNotDo
+    }
+
+    /// The next [`LOOK`] packages from this place on, and which of them are claimed.
+    fn packages_from(&self, order: Order) -> Vec<(Id, Entry, bool)> {
+        let state = lock(&self.state);
+        let packages = state.index.packages_from(order).take(LOOK);
+        packages.map(|(id, entry)| (id, entry.clone(), state.index.is_leased(id))).collect()
     }
 
     fn drop_packages(&self, scope: Scope, victims: &[Lease]) -> Result<Dropped, CommitError> {

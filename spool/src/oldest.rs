@@ -1,10 +1,11 @@
 //! Which packages go first when a class drops its oldest.
 //!
-//! The index knows no order, and looking for the oldest of a million packages at every upload would stop everything.
-//! So the oldest of each class that may drop some are kept in order here, up to a bound. Mostly that is all of the
-//! class; then this follows every arrival and deletion and never looks at the index. A larger class is looked through
-//! once for every [`CANDIDATES_MAX`] packages that were dropped, and an agent of it whose oldest are not here once for
-//! every [`OF_AGENT_MAX`]. What was looked for in vain is not looked for again before something has changed.
+//! The index knows the order of all packages, but not their classes: expressions tell them, and looking for the oldest
+//! of a class among a million packages at every upload would stop everything. So the oldest of each class that may drop
+//! some are kept in order here, up to a bound. Mostly that is all of the class; then this follows every arrival and
+//! deletion and never looks at the index. A larger class is looked for once for every [`CANDIDATES_MAX`] packages that
+//! were dropped, and an agent of it whose oldest are not here once for every [`OF_AGENT_MAX`]. What was looked for in vain
+//! is not looked for again before something has changed.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -43,7 +44,7 @@ struct Candidates {
     vain: HashMap<Option<AgentKey>, Count>,
     /// There are newer ones that are not in it.
     partial: bool,
-    /// The index is being looked through: what arrives meanwhile is not found there.
+    /// The index is being looked through: what arrives meanwhile may not be found there.
     scanning: bool,
 }
 
@@ -212,6 +213,13 @@ impl Found {
         self.sum
     }
 
+    /// That there are more is known, and that these will do: where they are offered from the oldest on, none behind them
+    /// changes what was found.
+    pub(crate) fn is_enough(&self, missing: Count) -> bool {
+        !self.all && self.sum.covers(missing)
+    }
+
+    /// In any order.
     pub(crate) fn offer(
         &mut self,
         agent: AgentKey,
