@@ -6,5 +6,7 @@ mod hostile_puller;
 mod joined;
 mod pair;
 mod properties;
+mod script;
 mod time;
+mod transcripts;
 mod wire;
