@@ -51,6 +51,7 @@ const CREDIT: Kind = Kind::new(0x02, "CREDIT", Sender::Puller, 8, 8);
 const ACK: Kind = Kind::new(0x03, "ACK", Sender::Puller, 16, 16);
 const LOSS_ACK: Kind = Kind::new(0x04, "LOSS_ACK", Sender::Puller, 16, 16);
 const LIST: Kind = Kind::new(0x05, "LIST", Sender::Puller, 0, 0);
+const YIELD: Kind = Kind::new(0x86, "YIELD", Sender::Puller, 0, 0);
 const WELCOME: Kind = Kind::new(0x11, "WELCOME", Sender::Node, 37, 512);
 pub(crate) const DATA: Kind = Kind::new(0x12, "DATA", Sender::Node, 1, PAYLOAD_MAX);
 const DRY: Kind = Kind::new(0x13, "DRY", Sender::Node, 0, 0);
@@ -63,9 +64,9 @@ const PONG: Kind = Kind::new(0x22, "PONG", Sender::Both, 8, 8);
 const CLOSE: Kind = Kind::new(0x23, "CLOSE", Sender::Both, 9, 9 + TEXT_MAX);
 
 /// Every kind of frame.
-pub const KINDS: [Kind; 15] = [
+pub const KINDS: [Kind; 16] = [
     HELLO, CREDIT, ACK, LOSS_ACK, LIST, WELCOME, DATA, DRY, DELETED, LOSSES, LISTING, STATUS, PING, PONG,
-    CLOSE,
+    CLOSE, YIELD,
 ];
 
 /// A whole frame.
@@ -81,6 +82,8 @@ pub enum Frame {
     LossAck(Number),
     /// A listing is wanted.
     List,
+    /// The compressed frame is to end: others wait for a decoder.
+    Yield,
     /// Who the node is.
     Welcome(Welcome),
     /// A part of the compressed package stream.
@@ -117,6 +120,7 @@ impl Frame {
             Frame::Ack(_) => ACK,
             Frame::LossAck(_) => LOSS_ACK,
             Frame::List => LIST,
+            Frame::Yield => YIELD,
             Frame::Welcome(_) => WELCOME,
             Frame::Data(_) => DATA,
             Frame::Dry => DRY,
@@ -141,7 +145,7 @@ impl Frame {
                 out.extend_from_slice(&number.to_be_bytes());
             }
             Frame::Ack(number) | Frame::LossAck(number) | Frame::Deleted(number) => put_number(*number, out),
-            Frame::List | Frame::Dry => {}
+            Frame::List | Frame::Yield | Frame::Dry => {}
             Frame::Data(bytes) => out.extend_from_slice(bytes),
             Frame::Losses(records) => records.iter().for_each(|record| record.write(out)),
             Frame::Listing { names, last } => {
@@ -191,6 +195,7 @@ impl Frame {
             code if code == DELETED.code => Frame::Deleted(fields.number()?),
             code if code == LIST.code => Frame::List,
             code if code == DRY.code => Frame::Dry,
+            code if code == YIELD.code => Frame::Yield,
             code if code == PING.code => Frame::Ping(fields.u64()?),
             code if code == PONG.code => Frame::Pong(fields.u64()?),
             code => return Err(Violation::UnknownFrame(code)),

@@ -102,6 +102,11 @@ impl Inflow {
         }
     }
 
+    /// Whether there is a decoder.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
     /// Whether the owner has still to grant a decoder.
     pub(crate) fn is_waiting(&self) -> bool {
         matches!(self.state, State::Waiting { asked: true, .. })

@@ -62,6 +62,10 @@ pub const PING_PART: u32 = 3;
 /// context.
 pub const REST: Time = Time::from_millis(200);
 
+/// A zstd frame of no more than this, before compression, that did not begin within [`REST`] of another is lone: it ends
+/// as soon as there is nothing more to send.
+pub const LONE_MAX: usize = 65_536;
+
 /// A node whose owner has given nothing for this long flushes what the compressor still holds.
 pub const FLUSH_AFTER: Time = Time::from_millis(20);
 

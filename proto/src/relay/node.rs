@@ -151,10 +151,11 @@ impl Node {
         if !self.sending.is_between() || !self.is_open_for(Purpose::Stream) {
             return self.misused("dry");
         }
-        self.pause(now);
-        if self.sending.dry() {
+        if self.sending.dry(now, self.outbox.end()) {
             self.say(&Frame::Dry);
         }
+        self.pulse.speak();
+        self.outbox.release(now);
     }
 
     /// Flushes: for an owner that has nothing to give at the moment although there are packages (claimed by another
@@ -299,7 +300,7 @@ impl Node {
     /// Flushes and ends what has waited long enough.
     fn tend(&mut self, now: Time) {
         if self.sending.rest_over().is_some_and(|at| now >= at) {
-            self.sending.rest(self.outbox.end());
+            self.sending.rest(now, self.outbox.end());
             self.pulse.speak();
         }
         if self.flush_at().is_some_and(|at| now >= at) {
@@ -315,7 +316,7 @@ impl Node {
     }
 
     /// Uses input up to the next event.
-    fn read(&mut self, input: &[u8]) -> Result<Step<NodeEvent>, Violation> {
+    fn read(&mut self, input: &[u8], now: Time) -> Result<Step<NodeEvent>, Violation> {
         let mut used = 0;
         loop {
             let rest = &input[used..];
@@ -326,7 +327,7 @@ impl Node {
             let (count, frame) = self.frames.take(rest, |kind| Self::expects(kind, purpose, listing))?;
             used += count;
             if let Some(frame) = frame
-                && let Some(event) = self.obey(frame)?
+                && let Some(event) = self.obey(frame, now)?
             {
                 return Ok(Step::event(used, event));
             }
@@ -345,7 +346,7 @@ impl Node {
         }
     }
 
-    fn obey(&mut self, frame: Frame) -> Result<Option<NodeEvent>, Violation> {
+    fn obey(&mut self, frame: Frame, now: Time) -> Result<Option<NodeEvent>, Violation> {
         Ok(match frame {
             Frame::Hello(hello) => {
                 self.turn = Turn::Asked;
@@ -354,6 +355,10 @@ impl Node {
             }
             Frame::Credit(total) => {
                 self.sending.credit(total)?;
+                None
+            }
+            Frame::Yield => {
+                self.sending.rest(now, self.outbox.end());
                 None
             }
             Frame::Ack(number) => {
@@ -407,7 +412,7 @@ impl Machine for Node {
             self.pulse.hear(now);
         }
         self.tend(now);
-        let mut step = self.read(input).map_err(|violation| self.violated(violation))?;
+        let mut step = self.read(input, now).map_err(|violation| self.violated(violation))?;
         match self.turn {
             Turn::Over(ref close) if step.event.is_none() => return Err(close.clone()),
             Turn::Silent { by } if step.event.is_none() && now >= by => {

@@ -124,6 +124,14 @@ impl Puller {
         }
     }
 
+    /// Asks the node to end the compressed frame, because others wait for a decoder: [`PullerEvent::DecoderFreed`]
+    /// follows about a round trip later, and the next data asks for a decoder again. Without one it does nothing.
+    pub fn yield_decoder(&mut self) {
+        if self.inflow.is_open() {
+            self.say(&Frame::Yield);
+        }
+    }
+
     /// Lets the node send up to `total` in all, in the unit of [`received`](Self::received). It only grows: a total that
     /// is no more than the last is passed over.
     pub fn grant(&mut self, total: u64) {

@@ -2,12 +2,15 @@
 //!
 //! What nothing can follow is flushed at once, whatever the reason: the puller could not know of it, and would wait with
 //! its credit and its acknowledgements for what never comes.
+//!
+//! The zstd frame ends with a lone package, for a decoder is held at the other end until then; and goes on for a
+//! while where packages follow each other, for its window is what makes them cost next to nothing.
 
 use alloc::{collections::VecDeque, vec::Vec};
 
 use super::{
     Head, Number, Violation,
-    limits::{FLUSH_AFTER, IN_FLIGHT_MAX, RECORD_COST, REST, WRITE_MAX},
+    limits::{FLUSH_AFTER, IN_FLIGHT_MAX, LONE_MAX, RECORD_COST, REST, WRITE_MAX},
     outflow::Outflow,
 };
 use crate::Time;
@@ -32,6 +35,10 @@ pub(crate) struct Sending {
     given: Time,
     /// Since when there has been nothing to send, or no credit to send it.
     resting: Option<Time>,
+    /// What the zstd frame holds, before compression; whether it began soon after another; when the last one ended.
+    plain: usize,
+    busy: bool,
+    ended: Option<Time>,
     /// For a record before it is compressed.
     scratch: Vec<u8>,
 }
@@ -50,6 +57,9 @@ impl Sending {
             dry: false,
             given: now,
             resting: None,
+            plain: 0,
+            busy: false,
+            ended: None,
             scratch: Vec::new(),
         }
     }
@@ -115,7 +125,12 @@ impl Sending {
         self.spent += RECORD_COST;
         self.scratch.clear();
         head.write(kind, &mut self.scratch);
+        if !self.outflow.is_open() {
+            self.plain = 0;
+            self.busy = self.ended.is_some_and(|ended| now < ended.saturating_add(REST));
+        }
         self.outflow.write(&self.scratch, out);
+        self.plain += self.scratch.len();
         self.current = Some((head.number, if body { head.size } else { 0 }));
         self.sent(0, now, out);
         true
@@ -127,6 +142,7 @@ impl Sending {
             return false;
         }
         self.outflow.write(bytes, out);
+        self.plain += bytes.len();
         self.sent(bytes.len() as u64, now, out);
         true
     }
@@ -153,8 +169,13 @@ impl Sending {
         }
     }
 
-    /// Whether `DRY` is to be said.
-    pub(crate) fn dry(&mut self) -> bool {
+    /// Everything has been sent. Whether `DRY` is to be said.
+    pub(crate) fn dry(&mut self, now: Time, out: &mut Vec<u8>) -> bool {
+        if self.busy || self.plain > LONE_MAX {
+            self.pause(now, out);
+        } else {
+            self.rest(now, out);
+        }
         !core::mem::replace(&mut self.dry, true)
     }
 
@@ -178,8 +199,11 @@ impl Sending {
     }
 
     /// Ends the zstd frame; nothing large is kept.
-    pub(crate) fn rest(&mut self, out: &mut Vec<u8>) {
-        self.outflow.end(out);
+    pub(crate) fn rest(&mut self, now: Time, out: &mut Vec<u8>) {
+        if self.outflow.is_open() {
+            self.outflow.end(out);
+            self.ended = Some(now);
+        }
         (self.resting, self.scratch) = (None, Vec::new());
     }
 

@@ -87,6 +87,7 @@ fn limits_and_their_values() {
         ("WRITE_MAX", limits::WRITE_MAX as u64),
         ("IN_FLIGHT_MAX", limits::IN_FLIGHT_MAX as u64),
         ("LOSSES_IN_FLIGHT_MAX", limits::LOSSES_IN_FLIGHT_MAX as u64),
+        ("LONE_MAX", limits::LONE_MAX as u64),
         ("PING_PART", limits::PING_PART.into()),
         ("BURST_MIN", limits::BURST_MIN),
     ] {
@@ -137,6 +138,7 @@ fn examples() {
         Frame::Pong(1),
         Frame::Close(farewell),
         Frame::Status(Box::new(status)),
+        Frame::Yield,
     ];
     let mut rows: Vec<_> = samples
         .iter()

@@ -147,7 +147,7 @@ fn what_the_owner_forgets_to_flush_goes_by_itself() {
 
 #[test]
 fn a_rest_ends_the_compressed_frame() {
-    let mut pair = Pair::new(hello(Purpose::Stream), vec![package(1, b"one")]);
+    let mut pair = Pair::new(hello(Purpose::Stream), vec![package(1, &[b'x'; 65_536])]);
     pair.run();
     for _ in 0..9 {
         pair.wait(Time::from_millis(20));

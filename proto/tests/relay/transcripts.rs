@@ -38,7 +38,7 @@ fn a_stream_and_a_rest_and_more() {
         n! skip 13 2000000
         n! package 14 d
         n! dry
-        N> data 01 0000000000000007 000000000000000c 0000018bcfe5680c 0000000000000003 6a99b4b1f77dd0fc 0d 6167656e742d31322e64617461 616263 02 0000000000000007 000000000000000d 0000018bcfe5680d 00000000001e8480 08d12e6b76c84d11 0d 6167656e742d31332e64617461 01 0000000000000007 000000000000000e 0000018bcfe5680e 0000000000000001 a708a824f612c926 0d 6167656e742d31342e64617461 64
+        N> data 01 0000000000000007 000000000000000c 0000018bcfe5680c 0000000000000003 6a99b4b1f77dd0fc 0d 6167656e742d31322e64617461 616263 02 0000000000000007 000000000000000d 0000018bcfe5680d 00000000001e8480 08d12e6b76c84d11 0d 6167656e742d31332e64617461 01 0000000000000007 000000000000000e 0000018bcfe5680e 0000000000000001 a708a824f612c926 0d 6167656e742d31342e64617461 64 end
         N> 13 000000
         p= decoder needed
         p! decoder
@@ -49,6 +49,7 @@ fn a_stream_and_a_rest_and_more() {
         p= package 14 agent-14.data 1
         p= body d
         p= end
+        p= decoder freed
         p= dry
         p! ack 13
         P> 03 000010 0000000000000007 000000000000000d
@@ -56,9 +57,8 @@ fn a_stream_and_a_rest_and_more() {
         n! deleted 13
         N> 14 000010 0000000000000007 000000000000000d
         p= deleted 13
-        + 200
-        N> data end
-        p= decoder freed
+        # Soon after another: the zstd frame goes on for a while.
+        + 100
         n! package 15 e
         n! dry
         N> data 01 0000000000000007 000000000000000f 0000018bcfe5680f 0000000000000001 454021de755d453b 0d 6167656e742d31352e64617461 65
@@ -69,6 +69,10 @@ fn a_stream_and_a_rest_and_more() {
         p= body e
         p= end
         p= dry
+        + 100
+        + 100
+        N> data end
+        p= decoder freed
         p! ack 15
         P> 03 000010 0000000000000007 000000000000000f
         n= acked 15
@@ -110,6 +114,31 @@ fn credit_that_ends_with_a_record_or_before_one() {
         p= package 17 agent-17.data 3
         p= body def
         p= end
+        ",
+    );
+}
+
+#[test]
+fn a_decoder_is_asked_back() {
+    welcomed(
+        Purpose::Stream,
+        "
+        p! grant 1027
+        P> 02 000008 0000000000000403
+        n= room
+        n! package 16 abc
+        N> data 01 0000000000000007 0000000000000010 0000018bcfe56810 0000000000000003 e3779b97f4a7c150 0d 6167656e742d31362e64617461 616263
+        p= decoder needed
+        p! yield
+        p! decoder
+        p= package 16 agent-16.data 3
+        p= body abc
+        p= end
+        p! yield
+        P> 86 000000
+        N> data end
+        p= decoder freed
+        p! yield
         ",
     );
 }
