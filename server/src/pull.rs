@@ -160,8 +160,8 @@ impl<W: Way> Visit<'_, W> {
     async fn pull(&mut self, kind: Kind) -> Result<Ended, Fault> {
         let result = match (self.site.sync.mode, kind) {
             (PullMode::Move, _) => self.pull_moving().await,
-            (PullMode::Auto, Kind::Tidegate) => self.pull_node().await,
-            (PullMode::Auto | PullMode::Tentacle, _) => self.pull_stock().await,
+            (_, Kind::Tidegate) => self.pull_node().await,
+            (_, Kind::Stock) => self.pull_stock().await,
         };
         if self.refusals > 0 {
             let (site, packages) = (&self.site.name, self.refusals);

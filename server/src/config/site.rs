@@ -13,6 +13,9 @@ use super::reader::{Place, Problems, Section};
 use super::{address, values};
 use crate::names::NamePattern;
 
+/// A slower way could not carry the link's own words in time: a typing error.
+const RATE_MIN: u64 = 1_000;
+
 /// IANA's port of Tentacle.
 const PORT: u16 = 41121;
 
@@ -25,9 +28,11 @@ const CONNECTIONS_MAX: usize = 4;
 /// How packages are taken from a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PullMode {
-    /// As the site allows: a Tidegate node keeps a package until it is delivered, any other site is taken for stock.
+    /// As the site allows: over relay where it agrees on that, else as with `Tentacle`.
     Auto,
-    /// As from a stock server, whatever the site is: `RECV`, hold, `MV`, compare.
+    /// Over relay, or not at all.
+    Relay,
+    /// Over Tentacle: a Tidegate node keeps a package until it is delivered, any other site is taken for stock.
     Tentacle,
     /// `MV` alone, as stock sync servers do: half the transfer, and a cut loses what was under way.
     Move,
@@ -66,6 +71,10 @@ pub(crate) struct SyncKeys {
     /// The most connections to a stock site at once.
     pub(crate) connections: usize,
     pub(crate) mode: PullMode,
+    /// Whether a relay connection stays open, so that packages come as they arrive at the site.
+    pub(crate) standing: bool,
+    /// The most bytes a second that a site sends over relay, as they are on the wire.
+    pub(crate) rate: Option<u64>,
     /// Larger files stay at the site.
     pub(crate) max_size: u64,
     pub(crate) names: NamePattern,
@@ -86,6 +95,8 @@ impl Default for SyncKeys {
             quiet: Duration::from_millis(50),
             connections: CONNECTIONS_MAX,
             mode: PullMode::Auto,
+            standing: true,
+            rate: None,
             max_size: 64_000_000,
             names: NamePattern::parse(NamePattern::DEFAULT)
                 .expect("the default pattern is a regular expression"),
@@ -209,6 +220,12 @@ fn one(section: &mut Section<'_>, place: Place, shared: &SyncKeys, problems: &mu
              `tls = \"off\"` if it has none",
         );
     }
+    if !tls && sync.mode == PullMode::Relay {
+        problems.add(
+            place,
+            "relay needs TLS, and the site has `tls = \"off\"`; remove that, or write `pull_mode = \"auto\"` for it",
+        );
+    }
     let mut files = files(&sync, verify);
     if !present {
         (files.cert, files.key) = (None, None);
@@ -251,8 +268,12 @@ fn sync(section: &mut Section<'_>, base: SyncKeys, problems: &mut Problems) -> S
         let number = values::number(value, 1, CONNECTIONS_MAX as u64);
         number.map(|number| usize::try_from(number).unwrap_or(CONNECTIONS_MAX))
     };
-    const MODES: [(&str, PullMode); 3] =
-        [("auto", PullMode::Auto), ("tentacle", PullMode::Tentacle), ("move", PullMode::Move)];
+    const MODES: [(&str, PullMode); 4] = [
+        ("auto", PullMode::Auto),
+        ("relay", PullMode::Relay),
+        ("tentacle", PullMode::Tentacle),
+        ("move", PullMode::Move),
+    ];
     SyncKeys {
         ca,
         cert,
@@ -266,6 +287,8 @@ fn sync(section: &mut Section<'_>, base: SyncKeys, problems: &mut Problems) -> S
         quiet: section.take_or("sync_quiet", base.quiet, problems, values::duration),
         connections: section.take_or("sync_connections", base.connections, problems, connections),
         mode: section.take_or("pull_mode", base.mode, problems, |value| values::word(value, &MODES)),
+        standing: section.take_or("sync_standing", base.standing, problems, values::boolean),
+        rate: section.take("sync_rate", problems, rate).map(|(rate, _)| rate).or(base.rate),
         max_size: section.take_or("max_size", base.max_size, problems, values::size),
         names: section.take_or("names", base.names, problems, pattern),
     }
@@ -303,6 +326,15 @@ fn files(sync: &SyncKeys, verify: Verify) -> ClientFiles {
 
 fn port(value: &DeValue<'_>) -> Result<u16, String> {
     values::number(value, 1, u64::from(u16::MAX)).map(|port| u16::try_from(port).unwrap_or(PORT))
+}
+
+fn rate(value: &DeValue<'_>) -> Result<u64, String> {
+    match values::size(value)? {
+        rate if rate >= RATE_MIN => Ok(rate),
+        rate => {
+            Err(format!("is {rate} bytes a second; write at least {RATE_MIN}, or remove it for no limit"))
+        }
+    }
 }
 
 fn name(value: &DeValue<'_>) -> Result<String, String> {

@@ -55,6 +55,7 @@ fn what_is_not_said_has_the_documented_default() {
     );
     assert_eq!(site.sync.mode, PullMode::Auto);
     assert_eq!(site.sync.connections, 4);
+    assert_eq!((site.sync.standing, site.sync.rate), (true, None));
     let Some(tls) = &site.tls else { panic!("TLS is the default") };
     assert!(matches!(&tls.verify, Verify::Name { expected } if expected == "192.0.2.7"));
     assert_eq!(config.incoming.staging, Path::new("/in/.tidegate"));
@@ -122,6 +123,42 @@ fn a_site_inherits_what_it_does_not_change() {
     {
         assert!(warnings.contains(expected), "{expected} in:\n{warnings}");
     }
+}
+
+#[test]
+fn relay_is_set_for_all_sites_or_for_one() {
+    let config = config(
+        r#"
+        incomingdir = "/in"
+        sync_address = "a"
+        sync_ca = "/ca.pem"
+        sync_standing = false
+        sync_rate = "2MB"
+        pull_mode = "relay"
+        [[site]]
+        address = "b"
+        sync_standing = true
+        sync_rate = 64000
+        pull_mode = "auto"
+        "#,
+    );
+    let keys: Vec<_> =
+        config.sites.iter().map(|site| (site.sync.mode, site.sync.standing, site.sync.rate)).collect();
+    assert_eq!(
+        keys,
+        [(PullMode::Relay, false, Some(2_000_000)), (PullMode::Auto, true, Some(64_000))],
+        "what a site says, and what it inherits"
+    );
+    let said = problems(&format!("{SMALLEST}sync_rate = 999\nsync_standing = 1\npull_mode = \"relais\"\n"));
+    for expected in [
+        "server.toml:4: `sync_rate` is 999 bytes a second; write at least 1000",
+        "server.toml:5: `sync_standing` is the number 1; write true or false",
+        "server.toml:6: `pull_mode` is a text that does not fit; write \"auto\" or \"relay\"",
+    ] {
+        assert!(said.contains(expected), "{expected}\nin:\n{said}");
+    }
+    let plain = format!("{SMALLEST}[[site]]\naddress = \"b\"\ntls = \"off\"\npull_mode = \"relay\"\n");
+    assert!(problems(&plain).contains("server.toml:4: relay needs TLS"), "{}", problems(&plain));
 }
 
 #[test]

@@ -9,11 +9,15 @@ use tokio_rustls::client::TlsStream;
 
 use super::prompt::Prompt;
 use super::{Fault, Kind};
-use crate::config::Site;
+use crate::config::{PullMode, Site};
 use crate::pipeline::Trouble;
 
 /// Addresses of one host that are tried; the time for connecting is shared between them.
 const ADDRESSES_MAX: usize = 4;
+
+/// What is wrong where only relay will do.
+const NO_RELAY: &str = "the site does not have relay, and pull_mode = \"relay\" allows nothing else: update a Tidegate \
+                        node that is older; for a stock Tentacle server write pull_mode = \"auto\"";
 
 /// A connection on which nothing has been said yet.
 #[derive(Debug)]
@@ -39,12 +43,14 @@ pub(super) async fn connect(site: &Site) -> Result<Connection, Fault> {
         .await
         .map_err(|_| Fault::Site(format!("no TLS handshake within {patience:?}; does the site speak TLS?")))?
         .map_err(|error| Fault::Site(tls::explain(&error)))?;
-    let peer = Peer::of(stream.get_ref().1, &[]);
-    let kind = if peer.alpn.as_deref() == Some(ALPN_TENTACLE) { Kind::Tidegate } else { Kind::Stock };
-    if kind == Kind::Tidegate {
-        stream.get_mut().0.relax();
+    match Peer::of(stream.get_ref().1, &[]).alpn.as_deref() {
+        _ if site.sync.mode == PullMode::Relay => Err(Fault::Site(NO_RELAY.into())),
+        Some(ALPN_TENTACLE) => {
+            stream.get_mut().0.relax();
+            Ok(Connection::Tls(Box::new(stream), Kind::Tidegate))
+        }
+        _ => Ok(Connection::Tls(Box::new(stream), Kind::Stock)),
     }
-    Ok(Connection::Tls(Box::new(stream), kind))
 }
 
 async fn tcp(site: &Site, patience: Duration) -> Result<TcpStream, Fault> {

@@ -322,15 +322,17 @@ fn packages_of_one_listing_of_a_node_are_read_in_its_order() {
 }
 
 #[test]
-fn tentacle_mode_treats_a_node_like_a_stock_site() {
-    for step in STEPS {
-        let world = World::new(Kind::Tidegate, PullMode::Tentacle);
-        FILES.iter().for_each(|(name, content)| world.disk.put(name, content.as_bytes()));
-        world.live(Crash::panicking_at(step, 2), 1);
-        world.eat();
-        assert!(world.live(alive(), 1));
-        assert_each_once(&world, step);
-    }
+fn tentacle_mode_pulls_a_node_as_what_it_is() {
+    let world = World::new(Kind::Tidegate, PullMode::Tentacle);
+    world.disk.put("win.1.data", b"one");
+    world.disk.mishap("win.1.data", Mishap { rewritten: Some(b"two"), ..Mishap::default() });
+    assert!(!world.live(alive(), 1), "the connection ends");
+    assert!(
+        !world.disk.is_empty(),
+        "a node keeps what was not delivered; from a stock site it would be gone"
+    );
+    assert!(world.live(alive(), 1));
+    assert_eq!(world.contents(), ["one", "two"]);
 }
 
 #[test]
