@@ -87,6 +87,11 @@ impl Arriving {
         self.size
     }
 
+    /// How many of them are in memory, and not in the file.
+    pub(crate) fn in_memory(&self) -> u64 {
+        self.buffer.len() as u64
+    }
+
     /// Makes sure that there is room on the disk for `size` bytes, before the peer is told to give up its copy.
     pub(crate) async fn reserve(&mut self, size: u64) -> io::Result<()> {
         self.in_file(Vec::new(), move |file, _| {

@@ -116,6 +116,17 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Makes a site give its packages to this server and to no other: raises the epoch of its node, and this server's with
+    /// it. For a server that stands in for another one, after that one was stopped. Works beside a running server. Exit
+    /// code 69: the site could not be asked.
+    Takeover {
+        /// The site.
+        #[arg(long, value_name = "NAME")]
+        site: String,
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = "/etc/tidegate/server.toml")]
+        config: PathBuf,
+    },
     /// Checks the configuration and the files it names, and says everything that is wrong.
     #[command(short_flag = 't')]
     Validate {

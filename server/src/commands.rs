@@ -13,7 +13,7 @@ use crate::config::{Config, Site};
 use crate::crash::Crash;
 use crate::desk::Desk;
 use crate::pipeline::{Pipeline, Trouble};
-use crate::{find, log, losses, once, quarantine, reset, schedule, status, user, verify};
+use crate::{find, log, losses, once, quarantine, reset, schedule, status, takeover, user, verify};
 
 /// How long a stop waits for running batches. Beyond it they are dropped, and repeated after the next start.
 const GRACE: Duration = Duration::from_secs(10);
@@ -93,6 +93,16 @@ pub(crate) fn verify(file: &Path, scope: &verify::Scope) -> Result<(), Failure> 
     let runtime = runtime()?;
     let result = runtime.block_on(verify::run(config, scope));
     // A name that is still being looked up must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// `takeover`.
+pub(crate) fn takeover(file: &Path, site: String) -> Result<(), Failure> {
+    let config = load(file)?;
+    user::check(&config.incoming.state, rustix::process::geteuid().as_raw())?;
+    let runtime = runtime()?;
+    let result = runtime.block_on(takeover::run(config, site));
     runtime.shutdown_background();
     result
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use crate::board::Board;
 use crate::pipeline::{Pipeline, Trouble};
+use crate::pull::RelayShared;
 use crate::staging::Staging;
 
 /// The pipeline, for many sites at once.
@@ -15,11 +17,16 @@ use crate::staging::Staging;
 pub(crate) struct Desk {
     pipeline: Arc<Pipeline>,
     permits: Semaphore,
+    relay: RelayShared,
 }
 
 impl Desk {
     pub(crate) fn new(pipeline: Pipeline, concurrency: usize) -> Self {
-        Self { pipeline: Arc::new(pipeline), permits: Semaphore::new(concurrency) }
+        Self {
+            pipeline: Arc::new(pipeline),
+            permits: Semaphore::new(concurrency),
+            relay: RelayShared::default(),
+        }
     }
 
     /// Runs work on a blocking thread when it is its turn.
@@ -40,6 +47,16 @@ impl Desk {
 
     pub(crate) fn staging(&self) -> Arc<Staging> {
         self.pipeline.staging()
+    }
+
+    /// What the connections over relay share.
+    pub(crate) fn relay(&self) -> &RelayShared {
+        &self.relay
+    }
+
+    /// What the sites say of themselves.
+    pub(crate) fn board(&self) -> &Board {
+        self.pipeline.board()
     }
 
     /// Passes a step at which a test may end the process.

@@ -25,6 +25,7 @@ mod reset;
 mod schedule;
 mod staging;
 mod status;
+mod takeover;
 mod user;
 mod verify;
 
@@ -76,6 +77,7 @@ fn run() -> Result<(), Failure> {
         Command::Quarantine { command } => commands::quarantine(&command),
         Command::Losses { config, site, json } => commands::losses(&config, site.as_deref(), json),
         Command::Ledger { command: LedgerCommand::Reset { config, yes } } => commands::reset(&config, yes),
+        Command::Takeover { site, config } => commands::takeover(&config, site),
         Command::Validate { config } => commands::validate(&config),
     }
 }

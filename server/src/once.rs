@@ -13,7 +13,7 @@ use crate::config::Site;
 use crate::desk::Desk;
 use crate::pipeline::Trouble;
 use crate::pull::Tally;
-use crate::schedule::{Puller, Turn};
+use crate::schedule::{self, Puller, Turn};
 
 /// How often the progress bar is drawn.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -22,7 +22,8 @@ const REDRAW: Duration = Duration::from_millis(100);
 pub(crate) async fn pull(sites: Vec<Site>, desk: &Arc<Desk>, stop: &Shutdown) -> Result<(), Failure> {
     let mut tasks = JoinSet::new();
     let mut tallies = Vec::new();
-    for site in sites {
+    for mut site in sites {
+        site.sync.standing = false;
         let mut puller = Puller::new(site, Arc::clone(desk), stop.clone());
         tallies.push(Arc::clone(&puller.tally));
         tasks.spawn(async move {
@@ -44,6 +45,7 @@ pub(crate) async fn pull(sites: Vec<Site>, desk: &Arc<Desk>, stop: &Shutdown) ->
         }
     }
     bar.finish_and_clear();
+    schedule::last_flush(desk).await.map_err(|trouble| Failure::Temporary(trouble.to_string()))?;
     done.sort_by(|a, b| a.0.cmp(&b.0));
     summary(&done)
 }
@@ -77,6 +79,10 @@ fn summary(done: &[(String, Arc<Tally>, Turn)]) -> Result<(), Failure> {
             Turn::Unreachable(error) => {
                 unreachable += 1;
                 format!("unreachable: {error}")
+            }
+            Turn::Refused(error) => {
+                unreachable += 1;
+                format!("refused: {error}")
             }
             Turn::Trouble(trouble @ Trouble::Full(_)) => {
                 later += 1;

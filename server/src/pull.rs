@@ -1,15 +1,18 @@
 //! One attempt at one site: connect, find out what it is, pull with the strategy for it.
 //!
-//! A site that agrees on ALPN `tentacle` is a Tidegate node, any other is taken for a stock server.
+//! What it agreed on in the TLS handshake (ALPN) tells: `tidegate/1` is relay, `tentacle` a Tidegate node that is spoken
+//! to in Tentacle, and nothing a stock server.
 
 mod connect;
 mod crew;
 mod helpers;
+mod journal;
 mod listing;
 mod moving;
 mod node;
 mod prompt;
 mod receive;
+mod relay;
 mod remote;
 mod session;
 mod stock;
@@ -18,7 +21,9 @@ mod tally;
 mod visit;
 mod way;
 
+pub(crate) use journal::Journal;
 pub(crate) use listing::Listing;
+pub(crate) use relay::{Answer, Shared as RelayShared};
 pub(crate) use remote::Fault;
 pub(crate) use tally::Tally;
 pub(crate) use visit::{Ended, Memory};
@@ -27,10 +32,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use tidegate_net::shutdown::Shutdown;
+use tidegate_proto::relay::Purpose;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::config::{PullMode, Site};
 use crate::desk::Desk;
+use crate::ledger::Mode;
 use crate::pipeline::Trouble;
 use connect::Connection;
 use remote::{Remote, Way};
@@ -47,15 +54,24 @@ pub(crate) struct Attempt<'a> {
     pub(crate) desk: &'a Desk,
     pub(crate) memory: &'a mut Memory,
     pub(crate) tally: &'a Tally,
+    pub(crate) journal: &'a mut Journal,
     pub(crate) stop: &'a Shutdown,
 }
 
 /// What an attempt found out.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// What the site is, if it was reached.
-    pub(crate) kind: Option<Kind>,
+    /// What the site is and how it is pulled, if it was reached.
+    pub(crate) found: Option<(Kind, Mode)>,
+    /// For how long the site was at our service, if that says more than what came from it.
+    pub(crate) lasted: Duration,
     pub(crate) result: Result<Ended, Fault>,
+}
+
+impl Outcome {
+    fn unreached(result: Result<Ended, Fault>) -> Self {
+        Self { found: None, lasted: Duration::ZERO, result }
+    }
 }
 
 /// What a site is.
@@ -74,12 +90,28 @@ impl Kind {
     }
 }
 
-/// Asks a site what it holds (`LS`), and nothing else.
-pub(crate) async fn list(site: &Site) -> Result<(Kind, Listing), Fault> {
+/// Asks a site what it holds, and nothing else; over relay under `epoch`.
+pub(crate) async fn list(site: &Site, epoch: u64) -> Result<(Kind, Listing), Fault> {
     match connect::connect(site).await? {
         Connection::Plain(stream) => list_over(*stream, Kind::Stock, site).await,
         Connection::Tls(stream, kind) => list_over(*stream, kind, site).await,
+        Connection::Relay(stream) => Ok((Kind::Tidegate, relay::list(site, epoch, *stream).await?)),
     }
+}
+
+/// Asks a site that speaks relay what it says to an epoch, and nothing else.
+pub(crate) async fn greet(site: &Site, purpose: Purpose, epoch: u64) -> Result<Answer, Fault> {
+    match connect::connect(site).await? {
+        Connection::Relay(stream) => relay::greet(site, purpose, epoch, *stream).await,
+        Connection::Plain(_) | Connection::Tls(..) => Err(Fault::Site(
+            "it does not speak relay, and Tentacle knows no epoch: there is nothing to ask".into(),
+        )),
+    }
+}
+
+/// How a site that speaks Tentacle is pulled.
+fn over_tentacle(site: &Site) -> Mode {
+    if site.sync.mode == PullMode::Move { Mode::Move } else { Mode::Tentacle }
 }
 
 async fn list_over<S: AsyncRead + AsyncWrite + Unpin>(
@@ -100,11 +132,11 @@ impl Attempt<'_> {
         // What is here need not wait for the way to the site.
         let site = self.site.name.clone();
         if let Err(trouble) = self.desk.run(move |pipeline| pipeline.resume(&site)).await {
-            return Outcome { kind: None, result: Err(Fault::Here(trouble)) };
+            return Outcome::unreached(Err(Fault::Here(trouble)));
         }
         let connected = tokio::select! {
             connected = connect::connect(self.site) => connected,
-            () = self.stop.draining() => return Outcome { kind: None, result: Ok(Ended::Stopped) },
+            () = self.stop.draining() => return Outcome::unreached(Ok(Ended::Stopped)),
         };
         match connected {
             Ok(Connection::Plain(stream)) => {
@@ -115,7 +147,11 @@ impl Attempt<'_> {
                 let way = TlsWay(self.site, kind);
                 self.pull(*stream, kind, way).await
             }
-            Err(fault) => Outcome { kind: None, result: Err(fault) },
+            Ok(Connection::Relay(stream)) => {
+                let (lasted, result) = relay::pull(self, *stream).await;
+                Outcome { found: Some((Kind::Tidegate, Mode::Relay)), lasted, result }
+            }
+            Err(fault) => Outcome::unreached(Err(fault)),
         }
     }
 
@@ -126,7 +162,7 @@ impl Attempt<'_> {
     {
         let remote = match Session::open(stream, kind, &self.site.sync).await {
             Ok(session) => session,
-            Err(fault) => return Outcome { kind: None, result: Err(fault) },
+            Err(fault) => return Outcome::unreached(Err(fault)),
         };
         let mut visit = Visit {
             remote,
@@ -150,7 +186,7 @@ impl Attempt<'_> {
         if let Err(Fault::Site(_) | Fault::Here(Trouble::Full(_))) = &result {
             visit.memory.shrink_batch();
         }
-        Outcome { kind: Some(kind), result }
+        Outcome { found: Some((kind, over_tentacle(self.site))), lasted: Duration::ZERO, result }
     }
 }
 

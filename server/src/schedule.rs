@@ -15,9 +15,9 @@ use tokio::time::sleep;
 
 use crate::config::Site;
 use crate::desk::Desk;
-use crate::ledger::SiteNote;
+use crate::ledger::{Mode, SiteNote};
 use crate::pipeline::Trouble;
-use crate::pull::{Attempt, Ended, Fault, Kind, Memory, Tally};
+use crate::pull::{Attempt, Ended, Fault, Journal, Kind, Memory, Tally};
 
 /// The pause between two attempts of one turn: about this, doubled each time up to the maximum.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -25,6 +25,12 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// How often packages are looked for whose sites nobody pulls.
 const UNCONFIGURED_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often is written what connections that stand leave to be written, for all sites at once.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often the ledger's history is trimmed, beside the end of every attempt: a connection that stands has none.
+const TRIM_INTERVAL: Duration = Duration::from_secs(600);
 
 /// How a turn ended.
 #[derive(Debug)]
@@ -35,6 +41,8 @@ pub(crate) enum Turn {
     Stopped,
     /// The site could not be reached, or not be worked with.
     Unreachable(String),
+    /// The site does not want this server.
+    Refused(String),
     /// This server could not take more.
     Trouble(Trouble),
 }
@@ -46,8 +54,9 @@ pub(crate) struct Puller {
     pub(crate) stop: Shutdown,
     pub(crate) tally: Arc<Tally>,
     pub(crate) memory: Memory,
-    /// The error that was logged last: the same one again is no news.
-    said: Option<String>,
+    journal: Journal,
+    /// The site was of use since the last turn that it was not.
+    worked: bool,
 }
 
 /// Pulls all sites until the shutdown. Only a ledger that cannot be trusted ends it earlier.
@@ -60,6 +69,7 @@ pub(crate) async fn run(sites: Vec<Site>, desk: &Arc<Desk>, stop: &Shutdown) -> 
     };
     let configured = sites.iter().map(|site| site.name.clone()).collect();
     let mut others = pin!(resume_unconfigured(configured, desk));
+    let mut flushing = pin!(flush(desk));
     for site in sites {
         running.extend([start(&mut tasks, site, Duration::ZERO)]);
     }
@@ -67,7 +77,7 @@ pub(crate) async fn run(sites: Vec<Site>, desk: &Arc<Desk>, stop: &Shutdown) -> 
     loop {
         tokio::select! {
             ended = tasks.join_next() => match ended {
-                None => return result,
+                None => return result.and(last_flush(desk).await),
                 Some(Ok(Ok(()))) => {}
                 Some(Ok(Err(trouble))) => {
                     stop.begin();
@@ -83,6 +93,10 @@ pub(crate) async fn run(sites: Vec<Site>, desk: &Arc<Desk>, stop: &Shutdown) -> 
                 }
             },
             trouble = &mut others, if result.is_ok() => {
+                stop.begin();
+                result = Err(trouble);
+            }
+            trouble = &mut flushing, if result.is_ok() => {
                 stop.begin();
                 result = Err(trouble);
             }
@@ -111,9 +125,41 @@ async fn resume_unconfigured(configured: Vec<String>, desk: &Desk) -> Trouble {
     }
 }
 
+/// Writes now and then what connections that stand have left to be written. Ends with a trouble that ends the server.
+async fn flush(desk: &Desk) -> Trouble {
+    let mut trimmed = Instant::now();
+    loop {
+        sleep(FLUSH_INTERVAL).await;
+        let trim = trimmed.elapsed() >= TRIM_INTERVAL;
+        if trim {
+            trimmed = Instant::now();
+        }
+        let flushed = desk.run(move |pipeline| {
+            pipeline.flush()?;
+            if trim { Ok(pipeline.ledger().trim()?) } else { Ok(()) }
+        });
+        match flushed.await {
+            Ok(()) => {}
+            Err(trouble) if trouble.is_final() => return trouble,
+            Err(trouble) => {
+                tracing::warn!(%trouble, "what the sites said could not be recorded; it is tried again")
+            }
+        }
+    }
+}
+
+/// The same at an end that waits for nothing: what cannot be written is said again.
+pub(crate) async fn last_flush(desk: &Desk) -> Result<(), Trouble> {
+    match desk.run(|pipeline| pipeline.flush()).await {
+        Err(trouble) if trouble.is_final() => Err(trouble),
+        _ => Ok(()),
+    }
+}
+
 impl Puller {
     pub(crate) fn new(site: Site, desk: Arc<Desk>, stop: Shutdown) -> Self {
-        Self { site, desk, stop, tally: Arc::default(), memory: Memory::default(), said: None }
+        let journal = Journal::new(&site.name);
+        Self { site, desk, stop, tally: Arc::default(), memory: Memory::default(), journal, worked: false }
     }
 
     /// After a pause, one turn after the other.
@@ -125,13 +171,17 @@ impl Puller {
                 () = sleep(pause) => {}
                 () = self.stop.draining() => return Ok(()),
             }
-            pause = match self.turn().await {
+            let turn = self.turn().await;
+            if std::mem::take(&mut self.worked) {
+                backoff.reset();
+            }
+            pause = match turn {
                 Turn::Fine => {
                     backoff.reset();
                     sync.interval
                 }
                 Turn::Stopped => return Ok(()),
-                Turn::Unreachable(_) => backoff.next(),
+                Turn::Unreachable(_) | Turn::Refused(_) => backoff.next(),
                 Turn::Trouble(trouble) if trouble.is_final() => return Err(trouble),
                 Turn::Trouble(_) => sync.interval,
             };
@@ -140,7 +190,7 @@ impl Puller {
 
     /// One turn.
     pub(crate) async fn turn(&mut self) -> Turn {
-        let begun = (Instant::now(), self.tally.packages(), self.tally.bytes());
+        self.journal.begin();
         let (mut failed, mut fruitless) = (0, 0);
         let mut backoff = Backoff::new(RETRY_PAUSE, RETRY_PAUSE_MAX);
         let turn = loop {
@@ -150,11 +200,13 @@ impl Puller {
                 desk: &self.desk,
                 memory: &mut self.memory,
                 tally: &self.tally,
+                journal: &mut self.journal,
                 stop: &self.stop,
             };
             let outcome = attempt.run().await;
-            let progress = self.tally.packages() > before;
-            self.note(outcome.kind, &outcome.result).await;
+            let progress = self.tally.packages() > before || outcome.lasted >= self.site.sync.interval;
+            self.worked |= progress;
+            self.note(outcome.found, &outcome.result).await;
             let error = match outcome.result {
                 Ok(Ended::Done) => break Turn::Fine,
                 Ok(Ended::Stopped) => break Turn::Stopped,
@@ -167,8 +219,12 @@ impl Puller {
                     continue;
                 }
                 Err(Fault::Here(trouble)) => break Turn::Trouble(trouble),
+                Err(Fault::Refused(error)) => break Turn::Refused(error),
                 Err(Fault::Site(error)) => error,
             };
+            if progress {
+                backoff.reset();
+            }
             failed = if progress { 1 } else { failed + 1 };
             if failed >= self.site.sync.retries {
                 break Turn::Unreachable(error);
@@ -179,25 +235,36 @@ impl Puller {
                 () = self.stop.draining() => break Turn::Stopped,
             }
         };
-        self.say(&turn, begun);
+        self.say(&turn);
         turn
     }
 
     /// Records for `status` what an attempt found out.
-    async fn note(&self, kind: Option<Kind>, result: &Result<Ended, Fault>) {
+    async fn note(&self, found: Option<(Kind, Mode)>, result: &Result<Ended, Fault>) {
         let (state, error) = match result {
-            Ok(Ended::Stopped) if kind.is_none() => return,
+            Ok(Ended::Stopped) if found.is_none() => return,
             Ok(_) => ("ok", None),
             Err(Fault::Site(error)) => ("unreachable", Some(error.clone())),
+            Err(Fault::Refused(error)) => ("refused", Some(error.clone())),
             Err(Fault::Here(Trouble::Full(error))) => ("pipeline-full", Some(error.clone())),
             Err(Fault::Here(trouble)) => ("error", Some(trouble.to_string())),
         };
         let held_back = result.is_ok().then(|| self.tally.left_behind());
-        let note =
-            SiteNote { kind: kind.map(Kind::as_str), state, contact: kind.is_some(), held_back, error };
-        let site = self.site.name.clone();
-        let noted = self.desk.run(move |pipeline| {
-            pipeline.ledger().note(&site, &note)?;
+        let note = SiteNote {
+            kind: found.map(|(kind, _)| kind.as_str()),
+            state,
+            contact: found.is_some(),
+            held_back,
+            error,
+        };
+        let board = self.desk.board();
+        if let Some((_, mode)) = found {
+            board.mode(&self.site.name, mode);
+        }
+        // By way of the board, where what a connection said before may still wait to be written.
+        board.note(&self.site.name, note);
+        let noted = self.desk.run(|pipeline| {
+            pipeline.flush()?;
             Ok(pipeline.ledger().trim()?)
         });
         if let Err(error) = noted.await {
@@ -205,37 +272,16 @@ impl Puller {
         }
     }
 
-    /// Tells the log about a turn, unless it is the same trouble as before.
-    fn say(&mut self, turn: &Turn, (begun, packages, bytes): (Instant, u64, u64)) {
-        let site = &self.site.name;
-        let (packages, bytes) = (self.tally.packages() - packages, self.tally.bytes() - bytes);
-        if packages > 0 {
-            let seconds = begun.elapsed().as_secs_f64();
-            tracing::info!(site, packages, bytes, seconds = format!("{seconds:.1}"), "pulled");
-        }
-        let error = match turn {
-            Turn::Fine => None,
+    /// Tells the log about a turn.
+    fn say(&mut self, turn: &Turn) {
+        self.journal.pulled(&self.tally);
+        match turn {
+            Turn::Fine => self.journal.works(),
             // Nothing new is known about the site.
-            Turn::Stopped => return,
-            Turn::Unreachable(error) => Some(error.clone()),
-            Turn::Trouble(trouble) => Some(trouble.to_string()),
-        };
-        match (&error, &self.said) {
-            (None, Some(_)) => tracing::info!(site, "works again"),
-            (Some(error), said) if said.as_ref() != Some(error) => match turn {
-                Turn::Trouble(Trouble::Full(_)) => {
-                    tracing::warn!(
-                        site,
-                        error,
-                        "the pipeline cannot take more; the backlog stays at the site"
-                    );
-                }
-                Turn::Trouble(_) => tracing::error!(site, error, "cannot take packages"),
-                _ => tracing::warn!(site, error, "unreachable"),
-            },
-            (Some(error), _) => tracing::debug!(site, error, "still in trouble"),
-            (None, None) => {}
+            Turn::Stopped => {}
+            Turn::Unreachable(error) => self.journal.unreachable(error),
+            Turn::Refused(error) => self.journal.refused(error),
+            Turn::Trouble(trouble) => self.journal.trouble(trouble),
         }
-        self.said = error;
     }
 }

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use crate::cli::Failure;
 use crate::config::{Config, Site};
 use crate::report;
+use crate::takeover;
 use finding::{Finding, What};
 use there::Summary;
 
@@ -122,7 +123,11 @@ async fn one(
     if offline {
         return Ok((Summary::unasked(&site.name, &known), Vec::new()));
     }
-    match crate::pull::list(&site).await {
+    let epoch = {
+        let (name, state) = (site.name.clone(), state.as_ref().to_owned());
+        blocking(move || takeover::epoch(&state, &name)).await?.unwrap_or(1)
+    };
+    match crate::pull::list(&site, epoch).await {
         Err(fault) => Ok(there::unreachable(&site.name, &known, &fault.to_string())),
         Ok((kind, listing)) => {
             blocking(move || there::compare(state.as_ref(), &site, kind, &listing, &known)).await?

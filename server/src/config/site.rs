@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_net::identity::Fingerprint;
-use tidegate_net::tls::{ALPN_TENTACLE, ClientFiles, Verify};
+use tidegate_net::tls::{ALPN_RELAY, ALPN_TENTACLE, ClientFiles, Verify};
 use tidegate_proto::PassDigest;
 use toml::de::DeValue;
 
@@ -36,6 +36,17 @@ pub(crate) enum PullMode {
     Tentacle,
     /// `MV` alone, as stock sync servers do: half the transfer, and a cut loses what was under way.
     Move,
+}
+
+impl PullMode {
+    /// What is offered in the TLS handshake. A node takes the first that it has; a stock server knows of none.
+    fn protocols(self) -> Vec<&'static [u8]> {
+        match self {
+            Self::Auto => vec![ALPN_RELAY, ALPN_TENTACLE],
+            Self::Relay => vec![ALPN_RELAY],
+            Self::Tentacle | Self::Move => vec![ALPN_TENTACLE],
+        }
+    }
 }
 
 /// One isolated network, seen from here.
@@ -320,7 +331,7 @@ fn files(sync: &SyncKeys, verify: Verify) -> ClientFiles {
         cert: sync.cert.clone(),
         key: sync.key.clone(),
         verify,
-        protocols: vec![ALPN_TENTACLE],
+        protocols: sync.mode.protocols(),
     }
 }
 

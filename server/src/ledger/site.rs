@@ -45,7 +45,7 @@ pub(crate) struct Told {
 pub(crate) struct SiteNote {
     /// `tidegate` or `stock`, once known.
     pub(crate) kind: Option<&'static str>,
-    /// One word: `ok`, `unreachable`, `pipeline-full`, `error`.
+    /// One word: `ok`, `unreachable`, `refused`, `pipeline-full`, `error`.
     pub(crate) state: &'static str,
     /// Whether the site answered.
     pub(crate) contact: bool,
@@ -142,20 +142,6 @@ impl Ledger {
         Ok(epoch.unwrap_or(1))
     }
 
-    /// Remembers the epoch of a site, durably.
-    pub(crate) fn set_epoch(&self, site: &str, epoch: u64) -> Result<(), LedgerError> {
-        self.write(|batch| {
-            batch
-                .tx
-                .prepare_cached(
-                    "INSERT INTO site (name, epoch) VALUES (?1, ?2)
-                     ON CONFLICT (name) DO UPDATE SET epoch = ?2",
-                )?
-                .execute(params![site, epoch])?;
-            Ok(())
-        })
-    }
-
     /// All sites that the ledger in `directory` knows, by name. Safe beside a running server.
     pub(crate) fn read_sites(directory: &Path) -> Result<Vec<SiteRow>, LedgerError> {
         let Some(db) = open::database_to_read(directory)? else { return Ok(Vec::new()) };
@@ -181,6 +167,14 @@ impl Ledger {
 }
 
 impl Batch<'_> {
+    /// Another epoch for a site.
+    pub(crate) fn set_epoch(&self, site: &str, epoch: u64) -> rusqlite::Result<()> {
+        let text =
+            "INSERT INTO site (name, epoch) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET epoch = ?2";
+        self.tx.prepare_cached(text)?.execute(params![site, epoch])?;
+        Ok(())
+    }
+
     /// Records what an attempt at a site found out.
     pub(super) fn note(&self, site: &str, note: &SiteNote) -> rusqlite::Result<()> {
         let now = seconds(SystemTime::now());

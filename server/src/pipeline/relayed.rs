@@ -245,11 +245,6 @@ impl Pipeline {
     pub(crate) fn epoch(&self, site: &str) -> Result<u64, Trouble> {
         Ok(self.ledger.epoch(site)?)
     }
-
-    /// Remembers another one, durably.
-    pub(crate) fn set_epoch(&self, site: &str, epoch: u64) -> Result<(), Trouble> {
-        Ok(self.ledger.set_epoch(site, epoch)?)
-    }
 }
 
 /// A reason that is not taken for damage, for which a site would be asked again.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_net::tls::{self, ALPN_TENTACLE, Peer};
+use tidegate_net::tls::{self, ALPN_RELAY, ALPN_TENTACLE, Peer};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
@@ -24,6 +24,7 @@ const NO_RELAY: &str = "the site does not have relay, and pull_mode = \"relay\" 
 pub(super) enum Connection {
     Plain(Box<Prompt>),
     Tls(Box<TlsStream<Prompt>>, Kind),
+    Relay(Box<TlsStream<Prompt>>),
 }
 
 /// Connects to a site.
@@ -44,6 +45,10 @@ pub(super) async fn connect(site: &Site) -> Result<Connection, Fault> {
         .map_err(|_| Fault::Site(format!("no TLS handshake within {patience:?}; does the site speak TLS?")))?
         .map_err(|error| Fault::Site(tls::explain(&error)))?;
     match Peer::of(stream.get_ref().1, &[]).alpn.as_deref() {
+        Some(ALPN_RELAY) => {
+            stream.get_mut().0.relax();
+            Ok(Connection::Relay(Box::new(stream)))
+        }
         _ if site.sync.mode == PullMode::Relay => Err(Fault::Site(NO_RELAY.into())),
         Some(ALPN_TENTACLE) => {
             stream.get_mut().0.relax();

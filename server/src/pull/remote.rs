@@ -16,6 +16,9 @@ pub(crate) enum Fault {
     /// The site, or the way to it.
     #[error("{0}")]
     Site(String),
+    /// The site has said that it does not want us: another attempt would not help by itself, either.
+    #[error("{0}")]
+    Refused(String),
     /// This end: another attempt would not help by itself.
     #[error(transparent)]
     Here(#[from] Trouble),

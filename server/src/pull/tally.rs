@@ -19,7 +19,12 @@ impl Tally {
 
     /// A package came.
     pub(super) fn received(&self, bytes: u64) {
-        self.packages.fetch_add(1, Ordering::Relaxed);
+        self.delivered(1, bytes);
+    }
+
+    /// This many packages were delivered.
+    pub(super) fn delivered(&self, packages: u64, bytes: u64) {
+        self.packages.fetch_add(packages, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 

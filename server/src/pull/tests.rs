@@ -2,6 +2,8 @@
 
 mod beside;
 mod fake;
+mod node;
+mod relay;
 
 use fake::{Mishap, World, alive};
 

@@ -493,7 +493,7 @@ fn an_epoch_is_one_until_it_is_set() {
     let root = tempfile::tempdir().unwrap();
     let pipeline = open(&root);
     assert_eq!(pipeline.epoch(SITE).unwrap(), 1);
-    pipeline.set_epoch(SITE, 7).unwrap();
+    pipeline.ledger().write(|batch| batch.set_epoch(SITE, 7)).unwrap();
     drop(pipeline);
     let pipeline = open(&root);
     assert_eq!((pipeline.epoch(SITE).unwrap(), pipeline.epoch("other").unwrap()), (7, 1));

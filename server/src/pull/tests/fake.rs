@@ -337,6 +337,10 @@ impl World {
         visit.pull(self.kind).await
     }
 
+    pub(super) fn site(&self) -> &Site {
+        &self.site
+    }
+
     /// The delivered files by their modification times.
     pub(super) fn modified(&self) -> Vec<(SystemTime, String)> {
         let entries = fs::read_dir(self.incoming().directory).unwrap().map(|entry| entry.unwrap());

@@ -1,0 +1,491 @@
+//! One connection on which packages come: the loop, and what is under way in it.
+//!
+//! At most one piece of work of a site is in the pipeline at a time; what the node sends meanwhile is read, as far as the
+//! credit goes. Whatever ends the connection, that work is waited for: the next connection must not meet it.
+
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate_net::{Link, LinkError};
+use tidegate_proto::relay::limits::{LOSSES_IN_FLIGHT_MAX, RECORD_COST};
+use tidegate_proto::relay::{CloseCode, Farewell, LossRecord, Number, Puller, PullerEvent, Status};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::sleep_until;
+
+use super::credit::Credit;
+use super::decoders::{LET_GO, Permit};
+use super::incoming::Incoming;
+use super::job::{Done, Job};
+use super::{Attempt, Ended, Fault, Shared, fault, out_of_turn};
+use crate::ledger::{Mode, SiteNote};
+use crate::pipeline::Trouble;
+use crate::pull::Kind;
+
+/// How often at least a site whose packages find no room is looked after.
+const ROOM_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+/// Work in the pipeline.
+type Working<'a> = Pin<Box<dyn Future<Output = Result<Done, Trouble>> + Send + 'a>>;
+
+/// A connection, and everything that belongs to it.
+pub(super) struct Stream<'a, S> {
+    link: Link<S, Puller>,
+    attempt: Attempt<'a>,
+    shared: &'a Shared,
+    incoming: Incoming,
+    credit: Credit,
+    decoder: Decoder,
+    working: Option<Working<'a>>,
+    due: Due,
+    /// Why the pipeline takes no more, and when to look again.
+    full: Option<(String, Instant)>,
+    welcomed: Option<Instant>,
+    /// The node has said once that everything it had has come.
+    dried: bool,
+    /// Packages that the node keeps because they are too large.
+    skipped: u64,
+    /// How far the node may delete, and how far it has; since when the latter is waited for.
+    acked: Option<Number>,
+    deleted: Option<Number>,
+    awaiting: Option<Instant>,
+    /// When the log is to be told what was pulled.
+    tell: Option<Instant>,
+    /// The link has failed, or the node has left: nothing more can be said.
+    over: bool,
+    /// Why the connection is left although there may be more.
+    leaving: Option<Farewell>,
+}
+
+/// Whose turn it is.
+enum Decoder {
+    None,
+    Queued(Pin<Box<dyn Future<Output = Permit> + Send>>),
+    Held { _permit: Permit, let_go: Option<Instant> },
+}
+
+/// What the next piece of work is to do beside its batch.
+#[derive(Default)]
+struct Due {
+    welcomed: Option<Option<Number>>,
+    losses: Vec<LossRecord>,
+    deleted: Option<Number>,
+    /// After that many packages.
+    drained: Option<u64>,
+    room: bool,
+}
+
+/// What happened.
+enum Happened {
+    Event(Result<PullerEvent, LinkError>),
+    Worked(Result<Done, Trouble>),
+    Permit(Permit),
+    Wanted,
+    Stop,
+    Time,
+}
+
+impl<'a, S> Stream<'a, S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    /// A connection on which nothing was said yet. Without room in the pipeline nothing is granted.
+    pub(super) fn new(link: Link<S, Puller>, attempt: Attempt<'a>, full: Option<String>) -> Self {
+        let shared = attempt.desk.relay();
+        let names = attempt.site.sync.names.clone();
+        let incoming = Incoming::new(names, attempt.desk.staging());
+        let mut stream = Self {
+            link,
+            incoming,
+            credit: Credit::new(Arc::clone(&shared.pool)),
+            attempt,
+            shared,
+            decoder: Decoder::None,
+            working: None,
+            due: Due::default(),
+            full: None,
+            welcomed: None,
+            dried: false,
+            skipped: 0,
+            acked: None,
+            deleted: None,
+            awaiting: None,
+            tell: None,
+            over: false,
+            leaving: None,
+        };
+        match full {
+            Some(why) => stream.no_room(why),
+            None => stream.grant(),
+        }
+        stream
+    }
+
+    /// Pulls. Returns also for how long the site was at our service.
+    pub(super) async fn run(mut self) -> (Duration, Result<Ended, Fault>) {
+        let mut result = self.pull().await;
+        // What stands before a package that is damaged is not, and must not be sent again for it.
+        let goes_on = !self.over && matches!(result, Err(Fault::Site(_))) && self.full.is_none();
+        while let Some(working) = self.working.take() {
+            match working.await {
+                Ok(done) => {
+                    let whole = done.whole;
+                    self.worked(done);
+                    self.working = if whole && goes_on { self.next_work() } else { None };
+                }
+                // It weighs more than what the site did.
+                Err(trouble) => result = Err(Fault::Here(trouble)),
+            }
+        }
+        self.attempt.tally.held_back(self.skipped);
+        if !self.over {
+            let farewell = self.leaving.take().unwrap_or_else(|| farewell(&result));
+            self.link.machine().close(farewell);
+            self.link.shutdown().await;
+        }
+        (self.welcomed.map_or(Duration::ZERO, |since| since.elapsed()), result)
+    }
+
+    async fn pull(&mut self) -> Result<Ended, Fault> {
+        loop {
+            if self.working.is_none() {
+                self.working = self.next_work();
+            }
+            if self.is_finished() {
+                return Ok(Ended::Done);
+            }
+            if let Some((why, _)) = &self.full
+                && !self.attempt.site.sync.standing
+                && self.working.is_none()
+            {
+                return Err(Fault::Here(Trouble::Full(why.clone())));
+            }
+            let ended = match self.next().await {
+                Happened::Event(event) => {
+                    let event = event.map_err(|error| {
+                        self.over = true;
+                        fault(&self.attempt.site.name, error)
+                    })?;
+                    self.event(event).await?;
+                    None
+                }
+                Happened::Worked(done) => {
+                    self.working = None;
+                    self.worked(done?)
+                }
+                Happened::Permit(permit) => {
+                    let now = self.link.now();
+                    self.link.machine().decoder_granted(now);
+                    self.decoder = Decoder::Held { _permit: permit, let_go: None };
+                    None
+                }
+                Happened::Wanted => {
+                    self.let_go_by(Some(Instant::now() + LET_GO));
+                    None
+                }
+                Happened::Stop => Some(Ended::Stopped),
+                Happened::Time => self.time()?,
+            };
+            if let Some(ended) = ended {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Waits for the next thing that happens.
+    async fn next(&mut self) -> Happened {
+        let Self { link, working, decoder, shared, .. } = self;
+        let time = [
+            self.full.as_ref().map(|(_, look)| *look),
+            self.awaiting.map(|since| since + self.attempt.site.sync.timeout),
+            self.tell,
+            if let Decoder::Held { let_go, .. } = decoder { *let_go } else { None },
+        ];
+        let time = time.into_iter().flatten().min();
+        let working = async {
+            match working {
+                Some(working) => working.await,
+                None => pending().await,
+            }
+        };
+        let turn = async {
+            match decoder {
+                Decoder::Queued(turn) => Happened::Permit(turn.await),
+                Decoder::Held { let_go: None, .. } => {
+                    shared.decoders.wanted().await;
+                    Happened::Wanted
+                }
+                _ => pending().await,
+            }
+        };
+        let time = async {
+            match time {
+                Some(time) => sleep_until(time.into()).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            done = working => Happened::Worked(done),
+            () = self.attempt.stop.draining() => Happened::Stop,
+            turn = turn => turn,
+            () = time => Happened::Time,
+            event = link.next() => Happened::Event(event),
+        }
+    }
+
+    async fn event(&mut self, event: PullerEvent) -> Result<(), Fault> {
+        match event {
+            PullerEvent::Welcome(welcome) => {
+                self.welcomed = Some(Instant::now());
+                self.due.welcomed = Some(welcome.oldest);
+                let (site, board) = (&self.attempt.site.name, self.attempt.desk.board());
+                board.mode(site, Mode::Relay);
+                board.welcomed(site, &welcome.software, welcome.clock);
+                if self.full.is_none() {
+                    self.attempt.journal.works();
+                }
+                self.note();
+                tracing::debug!(
+                    site,
+                    node = welcome.name,
+                    software = welcome.software,
+                    "connected over relay"
+                );
+            }
+            PullerEvent::DecoderNeeded => {
+                self.decoder = Decoder::Queued(Box::pin(Arc::clone(&self.shared.decoders).turn()));
+            }
+            PullerEvent::DecoderFreed => {
+                self.decoder = Decoder::None;
+                self.grant();
+            }
+            PullerEvent::Package(head) => self.incoming.begin(head),
+            PullerEvent::Body(bytes) => {
+                self.incoming.body(&bytes).await?;
+                self.freed(0);
+            }
+            PullerEvent::PackageEnd => self.incoming.end()?,
+            PullerEvent::Skipped(head) => {
+                let (site, max) = (&self.attempt.site.name, self.attempt.site.sync.max_size);
+                let (package, size) = (&head.name, head.size);
+                tracing::warn!(site, %package, size, max, "larger than max_size: it stays at the site");
+                self.skipped += 1;
+                self.attempt.tally.held_back(self.skipped);
+                self.incoming.skipped(head);
+            }
+            PullerEvent::Dry => {
+                if !self.dried {
+                    self.dried = true;
+                    self.due.drained = Some(self.incoming.came());
+                }
+                self.credit.dry();
+            }
+            PullerEvent::Deleted(upto) => {
+                self.deleted = Some(upto);
+                self.awaiting = self.acked.filter(|acked| *acked > upto).map(|_| Instant::now());
+                self.due.deleted = Some(upto);
+            }
+            PullerEvent::Status(status) => self.status(&status),
+            PullerEvent::Losses(records) => {
+                self.due.losses.extend(records);
+                if self.due.losses.len() > LOSSES_IN_FLIGHT_MAX {
+                    return Err(Fault::Site("the node sends loss records without end".into()));
+                }
+            }
+            event @ PullerEvent::Listing { .. } => return Err(out_of_turn(&event)),
+        }
+        Ok(())
+    }
+
+    fn status(&mut self, status: &Status) {
+        if let (Some(packages), Some(bytes)) = (status.packages, status.bytes) {
+            let waiting = usize::try_from(packages).unwrap_or(usize::MAX);
+            self.attempt.tally.waiting(waiting);
+            // What is delivered and not deleted yet is counted, too: a little too much.
+            self.credit.backlog(bytes.saturating_add(packages.saturating_mul(RECORD_COST)));
+            self.grant();
+        }
+        self.attempt.desk.board().status(&self.attempt.site.name, status);
+        self.note();
+    }
+
+    /// Notes how the site is. It is written with what the other sites say, so that a thousand of them cost one
+    /// transaction.
+    fn note(&self) {
+        if self.welcomed.is_none() {
+            return;
+        }
+        let error = self.full.as_ref().map(|(why, _)| why.clone());
+        let note = SiteNote {
+            kind: Some(Kind::Tidegate.as_str()),
+            state: if error.is_some() { "pipeline-full" } else { "ok" },
+            contact: true,
+            held_back: Some(self.skipped),
+            error,
+        };
+        self.attempt.desk.board().note(&self.attempt.site.name, note);
+    }
+
+    /// The next piece of work, if there is any.
+    fn next_work(&mut self) -> Option<Working<'a>> {
+        let batch = if self.full.is_none() { self.incoming.take() } else { Default::default() };
+        let drained = self.due.drained.is_some_and(|after| self.incoming.taken() >= after);
+        let due = &mut self.due;
+        let job = Job {
+            site: self.attempt.site.name.clone(),
+            welcomed: due.welcomed.take(),
+            losses: std::mem::take(&mut due.losses),
+            batch,
+            drained,
+            deleted: due.deleted.take(),
+            room: std::mem::take(&mut due.room),
+        };
+        if job.is_empty() {
+            return None;
+        }
+        let desk = self.attempt.desk;
+        Some(Box::pin(desk.run(move |pipeline| job.work(pipeline))))
+    }
+
+    /// A piece of work is done: the node may delete what is delivered, and send more.
+    fn worked(&mut self, done: Done) -> Option<Ended> {
+        let whole = done.whole;
+        let now = Instant::now();
+        self.count(&done);
+        if let Some(upto) = done.losses.filter(|_| !self.over) {
+            self.link.machine().ack_losses(upto);
+        }
+        if let Some(upto) = done.upto.filter(|_| !self.over) {
+            self.link.machine().ack(upto);
+            self.acked = Some(upto);
+            self.awaiting.get_or_insert(now);
+        }
+        if done.drained {
+            self.due.drained = None;
+        }
+        if let Some(batch) = done.refused {
+            self.incoming.put_back(batch);
+        }
+        match done.full {
+            Some(Some(why)) => self.no_room(why),
+            Some(None) => {
+                if self.full.take().is_some() {
+                    self.note();
+                    self.attempt.journal.works();
+                    self.grant();
+                }
+            }
+            None => {}
+        }
+        self.freed(done.batch.charge);
+        if whole {
+            return None;
+        }
+        // It stands before everything behind it, and comes again on another connection.
+        self.leaving =
+            Some(Farewell::new(CloseCode::Trouble, "a package was damaged here before it was delivered"));
+        Some(Ended::Again)
+    }
+
+    fn count(&mut self, done: &Done) {
+        self.incoming.delivered();
+        if done.upto.is_none() || done.batch.count == 0 {
+            return;
+        }
+        self.attempt.tally.delivered(done.batch.count, done.batch.bytes);
+        self.tell = Some(self.attempt.journal.came());
+    }
+
+    /// Room is there again for so much of what has come, and for what has gone to its file meanwhile.
+    fn freed(&mut self, charge: u64) {
+        self.credit.received(self.link.machine().received());
+        let freed = charge + self.incoming.freed();
+        if freed > 0 {
+            self.credit.done(freed);
+            self.grant();
+        }
+    }
+
+    /// Lets the node send more, if it may.
+    fn grant(&mut self) {
+        self.credit.received(self.link.machine().received());
+        let is_to_end = self.dried && !self.attempt.site.sync.standing;
+        let lets_go = matches!(self.decoder, Decoder::Held { let_go: Some(_), .. });
+        if self.full.is_some() || is_to_end || lets_go || self.over {
+            return;
+        }
+        if let Some(total) = self.credit.grow() {
+            self.link.machine().grant(total);
+        }
+    }
+
+    /// The pipeline takes no more for now.
+    fn no_room(&mut self, why: String) {
+        let interval = self.attempt.site.sync.interval.min(ROOM_INTERVAL_MAX);
+        self.attempt.journal.full(&why);
+        self.full = Some((why, Instant::now() + interval));
+        self.note();
+    }
+
+    /// Something has taken its time.
+    fn time(&mut self) -> Result<Option<Ended>, Fault> {
+        let now = Instant::now();
+        if self.tell.take_if(|tell| *tell <= now).is_some() {
+            self.attempt.journal.pulled(self.attempt.tally);
+        }
+        if let Some((_, look)) = &mut self.full
+            && *look <= now
+        {
+            *look = now + ROOM_INTERVAL_MAX;
+            self.due.room = true;
+        }
+        let timeout = self.attempt.site.sync.timeout;
+        if self.awaiting.is_some_and(|since| since + timeout <= now) {
+            if !self.attempt.site.sync.standing {
+                return Err(Fault::Site(format!(
+                    "the node has not deleted within {timeout:?} what is delivered; look at its log: its disk may be \
+                     slow, full or read-only"
+                )));
+            }
+            self.awaiting = None;
+        }
+        if matches!(self.decoder, Decoder::Held { let_go: Some(until), .. } if until <= now) {
+            if !self.shared.decoders.is_wanted() {
+                self.let_go_by(None);
+                self.grant();
+                return Ok(None);
+            }
+            let text = "others wait for a decoder, and this connection did not let go of its own";
+            tracing::debug!(site = self.attempt.site.name, "left for a while: {text}");
+            self.leaving = Some(Farewell::new(CloseCode::Busy, text));
+            return Ok(Some(Ended::Again));
+        }
+        Ok(None)
+    }
+
+    fn let_go_by(&mut self, time: Option<Instant>) {
+        if let Decoder::Held { let_go, .. } = &mut self.decoder {
+            *let_go = time;
+        }
+    }
+
+    /// A pull by schedule ends when everything the node had is delivered here and deleted there.
+    fn is_finished(&self) -> bool {
+        !self.attempt.site.sync.standing
+            && self.dried
+            && self.working.is_none()
+            && self.incoming.is_empty()
+            && self.acked <= self.deleted
+    }
+}
+
+/// What is said last.
+fn farewell(result: &Result<Ended, Fault>) -> Farewell {
+    match result {
+        Ok(Ended::Done | Ended::Again) => Farewell::new(CloseCode::Done, ""),
+        Ok(Ended::Stopped) => Farewell::new(CloseCode::Stopping, ""),
+        Err(fault) => Farewell::new(CloseCode::Trouble, fault.to_string()),
+    }
+}

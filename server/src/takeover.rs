@@ -1,0 +1,97 @@
+//! `takeover`: makes a node give its packages to this server and to no other, by raising its epoch by one.
+//!
+//! Constraints: safe beside a running server, which reads the epoch from the ledger for each connection. The ledger hears
+//! of it first: a crash between the two leaves a server that takes over at its next connection, as it was asked to.
+//! Nothing is pulled, and nothing is deleted.
+
+use std::path::Path;
+
+use tidegate_proto::relay::{CloseCode, Purpose};
+
+use crate::cli::Failure;
+use crate::config::{Config, PullMode, Site};
+use crate::ledger::{Beside, Ledger, LedgerError};
+use crate::pull::{Answer, Fault, greet};
+use crate::report;
+
+/// Takes a site over, and says what that changed.
+pub(crate) async fn run(config: Config, name: String) -> Result<(), Failure> {
+    let Some(site) = config.sites.iter().find(|site| site.name == name) else {
+        let known: Vec<_> = config.sites.iter().map(|site| site.name.as_str()).collect();
+        return Err(Failure::Usage(format!("no site is called {name:?}; there are: {}", known.join(", "))));
+    };
+    if site.tls.is_none() || matches!(site.sync.mode, PullMode::Tentacle | PullMode::Move) {
+        return Err(Failure::Setting(format!(
+            "{name} is pulled over Tentacle, which knows no epoch: there is nothing to take over. Only relay does \
+             (pull_mode = \"auto\" or \"relay\", and TLS)"
+        )));
+    }
+    let state = &config.incoming.state;
+    let ours = epoch(state, &name).map_err(|error| Failure::ledger(&error))?;
+    let node = match ask(site, Purpose::Look, 0).await? {
+        Answer::Welcome(welcome) => welcome,
+        Answer::Farewell(farewell) => {
+            return Err(Failure::Unavailable(format!(
+                "{name}: the node does not let itself be looked at: {farewell}"
+            )));
+        }
+    };
+    let there = format!("{name} (node {:?}, {})", node.name, node.software);
+    // Who would be welcome anyhow has nothing to take over, and hears else whose it is.
+    let before = match ask(site, Purpose::List, ours).await? {
+        Answer::Welcome(_) => {
+            report::say(&format!(
+                "{there}: nothing to take over, it gives its packages to this server, under the epoch {ours}.\n"
+            ));
+            return Ok(());
+        }
+        Answer::Farewell(farewell) => match farewell.code {
+            CloseCode::EpochTooLow | CloseCode::EpochJump | CloseCode::EpochOfAnother => farewell,
+            _ => return Err(Failure::Unavailable(format!("{there}: the node refused: {farewell}"))),
+        },
+    };
+    let epoch = before.number + 1;
+    set_epoch(state, &name, epoch)?;
+    match ask(site, Purpose::Stream, epoch).await {
+        Ok(Answer::Welcome(_)) => {
+            report::say(&format!(
+                "{there}: taken over. It was at the epoch {} ({}); from now on this server pulls it under the epoch \
+                 {epoch}, and every other one is refused. A running server does so from its next connection on.\n",
+                before.number,
+                if before.text.is_empty() { "held by another server" } else { &before.text },
+            ));
+            Ok(())
+        }
+        Ok(Answer::Farewell(farewell)) => Err(Failure::Other(format!(
+            "{there}: the node refused the epoch {epoch}: {farewell}. The ledger has it; run this again"
+        ))),
+        Err(failure) => Err(Failure::Unavailable(format!(
+            "{there}: the ledger has the epoch {epoch}, and the node may not have heard of it: {failure}. Run this again, \
+             or let the server pull the site: either ends the takeover"
+        ))),
+    }
+}
+
+/// The epoch under which this server pulls a site; read beside a running server.
+pub(crate) fn epoch(state: &Path, site: &str) -> Result<u64, LedgerError> {
+    let sites = Ledger::read_sites(state)?;
+    Ok(sites.iter().find(|row| row.name == site).map_or(1, |row| row.epoch))
+}
+
+fn set_epoch(state: &Path, site: &str, epoch: u64) -> Result<(), Failure> {
+    let ledger = Beside::open(state).map_err(|error| Failure::ledger(&error))?;
+    let Some(mut ledger) = ledger else {
+        return Err(Failure::Setting(format!(
+            "there is no ledger in {} yet; start the server, or run `tidegate-server pull --once`, and then this again",
+            state.display()
+        )));
+    };
+    ledger.write(|batch| batch.set_epoch(site, epoch)).map_err(|error| Failure::ledger(&error))
+}
+
+async fn ask(site: &Site, purpose: Purpose, epoch: u64) -> Result<Answer, Failure> {
+    greet(site, purpose, epoch).await.map_err(|fault| match fault {
+        Fault::Here(trouble) => Failure::Other(trouble.to_string()),
+        fault => Failure::Unavailable(format!("{}: {fault}", site.name)),
+    })
+}
