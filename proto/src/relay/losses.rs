@@ -1,10 +1,10 @@
 //! Loss records on their way: what did not get in at a node, or is gone without having been pulled.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::VecDeque, string::String, vec::Vec};
 
 use super::{
     Number, Violation,
-    limits::CLASS_MAX,
+    limits::{CLASS_MAX, LOSSES_IN_FLIGHT_MAX},
     wire::{Fields, put_label, put_number},
 };
 
@@ -57,5 +57,43 @@ impl LossRecord {
             });
         }
         Ok(records)
+    }
+}
+
+/// The records that one end has told the other, and that are not acknowledged. Both ends keep it, and so agree.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    waiting: VecDeque<Number>,
+    last: Option<Number>,
+}
+
+impl Told {
+    /// How many more may be told.
+    pub(crate) fn room(&self) -> usize {
+        LOSSES_IN_FLIGHT_MAX - self.waiting.len()
+    }
+
+    pub(crate) fn tell(&mut self, records: &[LossRecord]) -> Result<(), Violation> {
+        if records.len() > self.room() {
+            return Err(Violation::TooManyLosses);
+        }
+        for record in records {
+            let got = record.number;
+            match self.last {
+                Some(last) if got <= last => return Err(Violation::LossOrder { last, got }),
+                _ => self.last = Some(got),
+            }
+            self.waiting.push_back(got);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn acknowledge(&mut self, upto: Number) -> Result<(), Violation> {
+        let at = self.waiting.binary_search(&upto).map_err(|_| Violation::LossAck(upto))?;
+        self.waiting.drain(..=at);
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+        Ok(())
     }
 }

@@ -11,13 +11,14 @@
 //! The owner sends: it asks for [`room`](Node::room), gives a package or a part of one, and when there is no room waits for
 //! [`NodeEvent::Room`].
 
-use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
+use alloc::{boxed::Box, vec::Vec};
 
 use super::{
     CloseCode, Farewell, Head, Hello, LossRecord, Number, Purpose, Status, Violation, Welcome,
     frame::{Frame, Kind, Sender},
     frames::Frames,
-    limits::{LOSSES_IN_FLIGHT_MAX, OUTPUT_SOFT, PAYLOAD_MAX},
+    limits::{OUTPUT_SOFT, PAYLOAD_MAX},
+    losses::Told,
     outbox::Outbox,
     pulse::Pulse,
     record::{PACKAGE, SKIPPED},
@@ -58,9 +59,7 @@ pub struct Node {
     pulse: Pulse,
     frames: Frames,
     sending: Sending,
-    /// Loss records sent and not acknowledged, and the last sent.
-    losses: VecDeque<Number>,
-    last_loss: Option<Number>,
+    losses: Told,
     /// A listing was asked for and is not complete.
     listing: bool,
     /// The owner knows that there is room.
@@ -89,8 +88,7 @@ impl Node {
             pulse: Pulse::new(patience, now),
             frames: Frames::new(),
             sending: Sending::new(now),
-            losses: VecDeque::new(),
-            last_loss: None,
+            losses: Told::default(),
             listing: false,
             told_room: false,
         }
@@ -183,20 +181,15 @@ impl Node {
 
     /// How many loss records may be told now: the rest waits for [`NodeEvent::LossesAcked`].
     pub fn losses_room(&self) -> usize {
-        if self.is_open_for(Purpose::Stream) { LOSSES_IN_FLIGHT_MAX - self.losses.len() } else { 0 }
+        if self.is_open_for(Purpose::Stream) { self.losses.room() } else { 0 }
     }
 
     /// Tells of losses, oldest first, each once on a connection: numbers greater than all told before, at most
     /// [`losses_room`](Self::losses_room).
     pub fn losses(&mut self, records: &[LossRecord]) {
-        let numbers = records.iter().map(|record| record.number);
-        let grow = numbers.clone().is_sorted_by(|a, b| a < b);
-        let Some(first) = numbers.clone().next() else { return };
-        if records.len() > self.losses_room() || !grow || Some(first) <= self.last_loss {
+        if !records.is_empty() && (self.losses_room() == 0 || self.losses.tell(records).is_err()) {
             return self.misused("losses");
         }
-        self.last_loss = numbers.clone().next_back();
-        self.losses.extend(numbers);
         for chunk in records.chunks(PAYLOAD_MAX / LossRecord::MAX) {
             self.say(&Frame::Losses(chunk.into()));
         }
@@ -366,8 +359,7 @@ impl Node {
                 Some(NodeEvent::Acked(number))
             }
             Frame::LossAck(number) => {
-                let at = self.losses.binary_search(&number).map_err(|_| Violation::LossAck(number))?;
-                self.losses.drain(..=at);
+                self.losses.acknowledge(number)?;
                 Some(NodeEvent::LossesAcked(number))
             }
             Frame::List => {

@@ -8,14 +8,15 @@
 //! In every state whatever breaks the protocol leads to `Over`, and is told to the node. What may come in `Open` is a
 //! matter of the purpose: [`Puller::expects`].
 
-use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
+use alloc::{boxed::Box, vec::Vec};
 
 use super::{
     Farewell, Head, Hello, LossRecord, Number, Purpose, Status, Violation, Welcome,
     frame::{Frame, Kind, Sender},
     frames::Frames,
     inflow::Inflow,
-    limits::{LOSSES_IN_FLIGHT_MAX, OUTPUT_SOFT},
+    limits::OUTPUT_SOFT,
+    losses::Told,
     pulse::{self, Pulse},
 };
 use crate::{
@@ -74,9 +75,7 @@ pub struct Puller {
     inflow: Inflow,
     acked: Option<Number>,
     deleted: Option<Number>,
-    /// Loss records that came and are not acknowledged, and the last that came.
-    losses: VecDeque<Number>,
-    last_loss: Option<Number>,
+    losses: Told,
     /// A listing is on its way.
     listing: bool,
 }
@@ -109,8 +108,7 @@ impl Puller {
             inflow,
             acked: None,
             deleted: None,
-            losses: VecDeque::new(),
-            last_loss: None,
+            losses: Told::default(),
             listing: false,
         }
     }
@@ -159,9 +157,10 @@ impl Puller {
 
     /// Says that the loss records up to `upto`, a number that has come on this connection, are durable.
     pub fn ack_losses(&mut self, upto: Number) {
-        let Ok(at) = self.losses.binary_search(&upto) else { return out_of_turn("ack_losses") };
-        self.losses.drain(..=at);
-        self.say(&Frame::LossAck(upto));
+        match self.losses.acknowledge(upto) {
+            Ok(()) => self.say(&Frame::LossAck(upto)),
+            Err(_) => out_of_turn("ack_losses"),
+        }
     }
 
     /// Asks for a listing: with [`Purpose::List`], one at a time.
@@ -267,7 +266,7 @@ impl Puller {
             }
             Frame::Status(status) => Some(PullerEvent::Status(status)),
             Frame::Losses(records) => {
-                self.check_losses(&records)?;
+                self.losses.tell(&records)?;
                 Some(PullerEvent::Losses(records))
             }
             Frame::Listing { names, last } => {
@@ -288,20 +287,6 @@ impl Puller {
             }
             frame => return Err(Violation::OutOfTurn(frame.kind().name)),
         })
-    }
-
-    fn check_losses(&mut self, records: &[LossRecord]) -> Result<(), Violation> {
-        if self.losses.len() + records.len() > LOSSES_IN_FLIGHT_MAX {
-            return Err(Violation::TooManyLosses);
-        }
-        for LossRecord { number: got, .. } in records.iter().cloned() {
-            match self.last_loss {
-                Some(last) if got <= last => return Err(Violation::LossOrder { last, got }),
-                _ => self.last_loss = Some(got),
-            }
-            self.losses.push_back(got);
-        }
-        Ok(())
     }
 }
 
