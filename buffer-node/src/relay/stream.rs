@@ -218,6 +218,10 @@ where
                 }
             }
         }
+        // What went whole may be acknowledged as soon as the link is driven again.
+        if self.sending.as_ref().is_some_and(Sending::is_done) {
+            self.finish();
+        }
         Pumped::Slice
     }
 
