@@ -181,6 +181,7 @@ where
                     None
                 }
                 Happened::Wanted => {
+                    self.link.machine().yield_decoder();
                     self.let_go_by(Some(Instant::now() + LET_GO));
                     None
                 }
