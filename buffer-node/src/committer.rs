@@ -28,6 +28,7 @@ pub(crate) struct Package {
     pub(crate) draft: Draft,
     /// The memory that the draft takes until it is stored.
     pub(crate) memory: Claim,
+    /// The one that the draft began with, unless it goes to the shared files.
     pub(crate) name: Vec<u8>,
 }
 
@@ -150,8 +151,8 @@ fn gather<T>(jobs: &mut mpsc::Receiver<T>, weight: impl Fn(&T) -> usize) -> Opti
 fn commit_all(spool: &Spool, mut jobs: mpsc::Receiver<Commit>, news: &News, fatal: &Fatal) {
     while let Some(batch) = gather(&mut jobs, |_| 1) {
         let (mut drafts, mut memory, mut answers) = (Vec::new(), Vec::new(), Vec::new());
-        for Commit(Package { draft, memory: claim, name }, answer) in batch {
-            drafts.push((draft, name));
+        for Commit(Package { draft, memory: claim, .. }, answer) in batch {
+            drafts.push(draft);
             memory.push(claim);
             answers.push(answer);
         }

@@ -54,9 +54,9 @@ enum Fate {
 }
 
 impl Spool {
-    /// Makes packages of drafts, durably; the results come in the order of the batch. Each draft comes with the name
-    /// its sender gave. May be called from several threads: batches take turns.
-    pub fn commit(&self, batch: Vec<(Draft, Vec<u8>)>) -> Vec<Result<Stored, CommitError>> {
+    /// Makes packages of drafts, durably; the results come in the order of the batch. May be called from several threads:
+    /// batches take turns.
+    pub fn commit(&self, batch: Vec<Draft>) -> Vec<Result<Stored, CommitError>> {
         let store = &*self.store;
         let mut next_number = lock(&store.commits);
         if let Err(error) = store.check_poison() {
@@ -83,38 +83,33 @@ impl Spool {
 
 impl Store {
     /// Tells new packages from repeats, and gives the new ones their listed names and numbers.
-    fn sort_out(
-        &self,
-        batch: Vec<(Draft, Vec<u8>)>,
-        next_number: &mut u64,
-        now: Millis,
-    ) -> (Vec<Fate>, Vec<Pending>) {
+    fn sort_out(&self, batch: Vec<Draft>, next_number: &mut u64, now: Millis) -> (Vec<Fate>, Vec<Pending>) {
         let mut state = lock(&self.state);
         state.seen.prune(now);
         let mut pending: Vec<Pending> = Vec::new();
         // Positions in `pending` by what was sent. Equal ones of a batch arrive at the same moment: repeats.
         let mut firsts: HashMap<Key, usize> = HashMap::new();
         let mut given: HashSet<Arc<[u8]>> = HashSet::new();
-        let mut fate = |draft: Draft, name: Vec<u8>| {
-            if !names::valid(&name) {
+        let mut fate = |draft: Draft| {
+            let name = draft.name();
+            if !names::valid(name) {
                 return Fate::Refused(CommitError::InvalidName);
             }
             // What is incomplete may look like a repeat.
             if let Err(error) = draft.check_complete() {
                 return Fate::Refused(error.into());
             }
-            debug_assert_eq!(draft.name(), name, "room was promised to another name");
             let (digest, size) = (draft.digest(), draft.written());
-            let key = seen::key(&name, digest, size);
+            let key = seen::key(name, digest, size);
             if let Some(&position) = firsts.get(&key) {
                 return Fate::RepeatOf(position);
             }
-            if state.repeats(key, &name, digest, size, now) {
+            if state.repeats(key, name, digest, size, now) {
                 return Fate::Repeat;
             }
-            let mut candidates = state.names(key, &name, digest);
-            let taken = |listed: &[u8]| given.contains(listed) || state.index.holds(listed);
-            let Some(listed_name) = candidates.find(|listed| !taken(listed)).map(Arc::<[u8]>::from) else {
+            let is_free = |listed: &Vec<u8>| !given.contains(&**listed) && !state.index.holds(listed);
+            let free = state.names(key, name, digest).find(is_free);
+            let Some(listed_name) = free.map(Arc::<[u8]>::from) else {
                 return Fate::Refused(CommitError::NoFreeName);
             };
             let id = Id { run: self.run, counter: *next_number };
@@ -126,7 +121,7 @@ impl Store {
             pending.push(Pending { draft, package, result: Ok(()) });
             Fate::New(pending.len() - 1)
         };
-        let fates = batch.into_iter().map(|(draft, name)| fate(draft, name)).collect();
+        let fates = batch.into_iter().map(&mut fate).collect();
         (fates, pending)
     }
 

@@ -172,8 +172,8 @@ impl Spool {
         Ok(steps)
     }
 
-    /// A draft of a letter's bytes, with its name; or what becomes of it instead.
-    fn copy(&self, directory: &Path, found: &Found) -> Result<Result<(Draft, Vec<u8>), Step>, CommitError> {
+    /// A draft of a letter's bytes; or what becomes of it instead.
+    fn copy(&self, directory: &Path, found: &Found) -> Result<Result<Draft, Step>, CommitError> {
         let (store, path) = (&*self.store, directory.join(&found.name));
         if store.is_settled(directory, found) {
             return Ok(Err(store.settle(directory, found, Step::Repeat)));
@@ -193,7 +193,7 @@ impl Spool {
         let mut buffer = vec![0; CHUNK];
         loop {
             match file.read(&mut buffer) {
-                Ok(0) => return Ok(Ok((draft, name))),
+                Ok(0) => return Ok(Ok(draft)),
                 Ok(read) => {
                     if let Err(error) = draft.write(&buffer[..read]) {
                         return Ok(Err(Step::Waiting(format!("it cannot be copied: {error}"))));

@@ -29,7 +29,7 @@ fn open(root: &Path) -> Spool {
 fn store(spool: &Spool, name: &[u8], bytes: &[u8]) {
     let mut draft = spool.begin(name, bytes.len() as u64).unwrap();
     draft.write(bytes).unwrap();
-    let stored = spool.commit(vec![(draft, name.to_vec())]).remove(0).unwrap();
+    let stored = spool.commit(vec![draft]).remove(0).unwrap();
     assert!(matches!(stored, Stored::New { .. }));
 }
 

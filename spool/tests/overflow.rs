@@ -31,20 +31,20 @@ fn inventory() -> Class {
     Class { policy: Policy::DropOldest, ..Class::new("inventory") }
 }
 
-fn commit(spool: &Spool, mut draft: Draft, name: &str, bytes: &[u8]) -> Stored {
+fn commit(spool: &Spool, mut draft: Draft, bytes: &[u8]) -> Stored {
     draft.write(bytes).unwrap();
-    spool.commit(vec![(draft, name.as_bytes().to_vec())]).remove(0).unwrap()
+    spool.commit(vec![draft]).remove(0).unwrap()
 }
 
 fn store(spool: &Spool, name: &str, bytes: &[u8]) -> Result<Stored, Full> {
     let draft = spool.begin(name.as_bytes(), bytes.len() as u64)?;
-    Ok(commit(spool, draft, name, bytes))
+    Ok(commit(spool, draft, bytes))
 }
 
 fn store_dropping(spool: &Spool, name: &str, bytes: &[u8]) -> Result<Dropped, Full> {
     let size = bytes.len() as u64;
     let (draft, dropped) = spool.begin_dropping(name.as_bytes(), size, size)?;
-    assert!(matches!(commit(spool, draft, name, bytes), Stored::New { .. }), "{name} is no repeat");
+    assert!(matches!(commit(spool, draft, bytes), Stored::New { .. }), "{name} is no repeat");
     Ok(dropped)
 }
 
@@ -221,7 +221,7 @@ fn what_could_never_fit_drops_nothing() {
     // It may still go on within what it may have.
     growing.reserve_dropping(100).unwrap();
     assert!(listed(&spool).is_empty());
-    commit(&spool, growing, "inv.2.data", &[0; 100]);
+    commit(&spool, growing, &[0; 100]);
     assert_eq!(losses(&spool), ["inventory dropped 1 90"]);
 }
 

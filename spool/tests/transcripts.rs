@@ -34,7 +34,7 @@ fn draft(spool: &Spool, name: &str, bytes: &[u8]) -> tidegate_spool::Draft {
 }
 
 fn commit(spool: &Spool, batch: &[(&str, &[u8])]) -> Vec<Result<Stored, CommitError>> {
-    let batch = batch.iter().map(|(name, bytes)| (draft(spool, name, bytes), name.as_bytes().to_vec()));
+    let batch = batch.iter().map(|(name, bytes)| draft(spool, name, bytes));
     spool.commit(batch.collect())
 }
 
@@ -266,7 +266,7 @@ fn large_and_small_drafts_come_out_as_they_went_in() {
         let mut draft = spool.begin(name.as_bytes(), bytes.len() as u64).unwrap();
         bytes.chunks(piece).for_each(|piece| draft.write(piece).unwrap());
         assert_eq!(draft.written(), 300_000);
-        assert!(spool.commit(vec![(draft, name.clone().into_bytes())])[0].is_ok());
+        assert!(spool.commit(vec![draft])[0].is_ok());
         assert!(read(&spool, &name) == bytes);
         delete(&spool, &name);
     }
@@ -303,7 +303,7 @@ fn contents_can_be_read_in_the_middle_of_writing() {
     assert_eq!(read(&mut draft), "one");
     draft.write(b"two").unwrap();
     assert_eq!(read(&mut draft), "onetwo");
-    assert!(spool.commit(vec![(draft, b"a.1.data".to_vec())])[0].is_ok());
+    assert!(spool.commit(vec![draft])[0].is_ok());
     assert_eq!(self::read(&spool, "a.1.data"), b"onetwo");
 }
 
@@ -322,11 +322,11 @@ fn room_is_promised_counted_and_given_back() {
     second.write(&[0; 40]).unwrap();
     let error = second.write(&[0]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "more than announced, more than there is");
-    assert!(matches!(spool.commit(vec![(second, b"b.1.data".to_vec())])[0], Err(CommitError::Disk(_))));
+    assert!(matches!(spool.commit(vec![second])[0], Err(CommitError::Disk(_))));
     // A draft that got shorter than announced takes what it is long.
     let mut short = spool.begin(b"b.1.data", 40).unwrap();
     short.write(b"x").unwrap();
-    assert!(spool.commit(vec![(short, b"b.1.data".to_vec())])[0].is_ok());
+    assert!(spool.commit(vec![short])[0].is_ok());
     delete(&spool, "a.1.data");
     assert!(spool.begin(b"a.1.data", 99).is_ok());
 }
@@ -340,7 +340,7 @@ fn an_incomplete_draft_is_no_repeat() {
     store(&spool, "a.1.data", b"abc");
     let mut cut = draft(&spool, "a.1.data", b"abc");
     cut.write(&[b'd'; 10]).unwrap_err();
-    assert!(matches!(spool.commit(vec![(cut, b"a.1.data".to_vec())])[0], Err(CommitError::Disk(_))));
+    assert!(matches!(spool.commit(vec![cut])[0], Err(CommitError::Disk(_))));
     assert_eq!(store(&spool, "a.1.data", b"abc"), "repeat");
 }
 

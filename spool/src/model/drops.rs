@@ -214,7 +214,7 @@ impl Owner {
         };
         // On a dead disk this fails, and then the commit must.
         let _ = draft.write(&[b'x'; SIZE as usize]);
-        match self.spool().commit(vec![(draft, name.as_bytes().to_vec())]).remove(0) {
+        match self.spool().commit(vec![draft]).remove(0) {
             Ok(Stored::New { .. }) => _ = self.packages.insert(name, State::Stored),
             Ok(Stored::Repeat) => assert!(
                 self.packages.contains_key(&name),

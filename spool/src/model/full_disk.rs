@@ -40,12 +40,12 @@ fn send(spool: &Spool, number: usize) -> Result<Dropped, Full> {
     let size = SIZE as u64;
     let (mut draft, dropped) = spool.begin_dropping(&name(number), size, size)?;
     draft.write(&[b'x'; SIZE]).expect("there is room");
-    commit(spool, draft, number);
+    commit(spool, draft);
     Ok(dropped)
 }
 
-fn commit(spool: &Spool, draft: Draft, number: usize) {
-    let stored = spool.commit(vec![(draft, name(number))]).remove(0).expect("it is stored");
+fn commit(spool: &Spool, draft: Draft) {
+    let stored = spool.commit(vec![draft]).remove(0).expect("it is stored");
     assert!(matches!(stored, Stored::New { .. }));
 }
 

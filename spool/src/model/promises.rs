@@ -158,9 +158,9 @@ impl Owner {
         self.committed(sent, results, None);
     }
 
-    fn drafts(&self, batch: &[(usize, usize)]) -> (Vec<Sent>, Vec<(Draft, Vec<u8>)>) {
+    fn drafts(&self, batch: &[(usize, usize)]) -> (Vec<Sent>, Vec<Draft>) {
         let sent: Vec<Sent> = batch.iter().map(|&(name, content)| (NAMES[name], content)).collect();
-        let drafts = sent.iter().map(|sent| (self.draft(*sent), sent.0.to_vec())).collect();
+        let drafts = sent.iter().map(|sent| self.draft(*sent)).collect();
         (sent, drafts)
     }
 

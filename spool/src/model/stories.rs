@@ -103,7 +103,7 @@ fn more_equal_reports_than_names_are_refused() {
     let commit = |owner: &Owner| {
         let mut draft = owner.spool().begin(NAMES[1], 1).unwrap();
         draft.write(&bytes(0)).unwrap();
-        owner.spool().commit(vec![(draft, NAMES[1].to_vec())]).remove(0)
+        owner.spool().commit(vec![draft]).remove(0)
     };
     assert_eq!(owner.spool().usage().files, u64::from(COPIES) + 1);
     assert!(matches!(commit(&owner), Err(CommitError::NoFreeName)));
@@ -174,7 +174,7 @@ fn a_batch_that_failed_is_not_there_after_a_start() {
     owner.disk.light(Fuse::FailedThenDeath(1, 2));
     let mut draft = owner.spool().begin(NAMES[2], 1).unwrap();
     draft.write(b"x").unwrap();
-    owner.spool().commit(vec![(draft, NAMES[2].to_vec())]).remove(0).unwrap_err();
+    owner.spool().commit(vec![draft]).remove(0).unwrap_err();
     assert!(owner.disk.is_dead());
     owner.disk.kill();
     assert_eq!(owner.disk.list(ready).unwrap().len(), 2, "it was killed before it could tidy up");

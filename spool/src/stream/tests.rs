@@ -39,7 +39,7 @@ fn new_spool() -> Spool {
 fn store(spool: &Spool, name: &str) {
     let mut draft = spool.begin_dropping(name.as_bytes(), 1, 1).unwrap().0;
     draft.write(b"x").unwrap();
-    let stored = spool.commit(vec![(draft, name.as_bytes().to_vec())]).remove(0).unwrap();
+    let stored = spool.commit(vec![draft]).remove(0).unwrap();
     assert!(matches!(stored, Stored::New { .. }));
 }
 
