@@ -75,7 +75,6 @@ impl Door {
                 if who.alpn.as_deref() == Some(ALPN_RELAY) {
                     relay::serve(node, *stream, peer, &who, &rights, shutdown).await;
                 } else {
-                    let rights = rights.over_tentacle(&node).await;
                     session::serve(node, *stream, peer, rights, shutdown).await;
                 }
             }

@@ -38,6 +38,7 @@ use tidegate_proto::{Close, Escaped, Time};
 use tidegate_spool::Id;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::node::Node;
@@ -51,6 +52,9 @@ use stream::{End, Figures, Stream};
 /// How long a new stream waits until the one before has let go of its packages. Beyond it the new one begins all the
 /// same, and waits where it meets one of them.
 const SUCCESSION: Duration = Duration::from_secs(5);
+
+/// How long a puller may take to read our last words. Beyond it the connection is dropped: a stop waits for it.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What the node says it is.
 const SOFTWARE: &str = concat!("tidegate-buffer-node ", env!("CARGO_PKG_VERSION"));
@@ -69,12 +73,15 @@ pub(crate) async fn serve<S>(
     let machine = Machine::new(node.greeting, Time::ZERO);
     let mut link = Link::new(stream, machine, node.session.idle);
     let visit = Visit { node, from, puller: epoch::puller(who), rights };
-    match visit.run(&mut link, shutdown).await {
-        // The last frame is written while the machine says that it has closed.
-        Left::Bidding => while link.next().await.is_ok() {},
-        Left::Gone => {}
+    let left = visit.run(&mut link, shutdown).await;
+    let part = async {
+        // The last frame is written before the machine says that it has closed.
+        while matches!(left, Left::Bidding) && link.next().await.is_ok() {}
+        link.shutdown().await;
+    };
+    if timeout(FAREWELL, part).await.is_err() {
+        debug!(peer = %from, "the puller took no farewell");
     }
-    link.shutdown().await;
 }
 
 /// One connection of a puller.

@@ -32,7 +32,9 @@ pub(crate) async fn serve<S>(
     let machine = Responder::new(node.session.clone(), Time::ZERO);
     let link = Link::new(stream, machine, node.session.idle);
     let report = Report::new(node.clone(), peer);
+    // Seen before the look at what is remembered, so that a puller that comes after that look is noticed.
     let relay_before = node.pullers.accepted();
+    let rights = rights.over_tentacle(&node).await;
     let mut session = Session { node, link, report, rights, relay_before, work: Work::Nothing };
     let end = session.run(shutdown).await;
     session.log_end(&end);

@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use support::pki::Issued;
+use support::pki::{Authority, Issued};
 use support::relay::{PLENTY, Site, hello, stream};
 use support::{BINARY, Node, PATIENCE};
 use tidegate_net::Link;
@@ -150,6 +150,21 @@ async fn plain_tentacle_gives_nothing_away_once_an_epoch_is_known_until_it_is_re
     // Whoever comes next is remembered, whatever it was before.
     assert_eq!(try_stream(&site, &node, &site.other, 1).await, Ok(1));
     assert_eq!(node.root.ready().len(), 1);
+}
+
+#[tokio::test]
+async fn a_pinned_puller_is_known_by_its_fingerprint() {
+    let site = Site::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let foreign = Authority::new(directory.path()).client("foreign", "server/central-1", false);
+    let certificate = &tidegate_net::pem::certificates(&foreign.cert).expect("a certificate")[0];
+    let fingerprint = tidegate_net::identity::Fingerprint::of(certificate).to_string();
+    let node = site.node(&format!("puller_fingerprints = [\"{fingerprint}\"]\n"));
+    assert_eq!(try_stream(&site, &node, &foreign, 1).await, Ok(1));
+    let shown = command(&node.root.config, "show");
+    assert!(shown.contains(&format!("fingerprint:{fingerprint}")), "{shown}");
+    // It calls itself what another is.
+    assert_eq!(refusal(try_stream(&site, &node, &site.central, 1).await), (CloseCode::EpochOfAnother, 1));
 }
 
 #[tokio::test]

@@ -258,6 +258,22 @@ async fn a_peer_that_takes_no_output_is_given_up() {
     flood.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_no_output_is_given_up_also_by_an_owner_with_other_things_to_do() {
+    let (near, _far) = duplex(4);
+    let mut link = Link::new(near, Toy::default(), PATIENCE);
+    link.machine().output.extend_from_slice(&[b'x'; 100]);
+    let stalled = loop {
+        // Shorter than the patience, so the wait is always given up.
+        if let Ok(event) = tokio::time::timeout(PATIENCE / 10, link.next()).await {
+            break event.unwrap_err();
+        }
+        assert!(link.now() < PATIENCE * 2, "it is never given up");
+    };
+    assert!(matches!(stalled, LinkError::Stalled), "{stalled}");
+    assert!(link.now() >= PATIENCE);
+}
+
 /// A link with 10,000 bytes to write, to a peer that takes so many at once and then waits.
 async fn written_to_a_reader(at_once: usize, pause: Duration) -> Result<(), LinkError> {
     let (near, mut far) = duplex(at_once);
