@@ -15,8 +15,8 @@ use crate::node::Node;
 const PART_MAX: usize = 32 * 1024;
 
 /// A listing on its way.
-pub(super) struct Names {
-    listing: Listing,
+pub(super) struct Names<R = Listing> {
+    listing: R,
     /// The beginning of a name whose end is not read yet.
     begun: Vec<u8>,
 }
@@ -34,7 +34,9 @@ impl Names {
         let listing = spawn_blocking(move || node.spool.listing()).await.map_err(io::Error::other)?;
         Ok(Self { listing, begun: Vec::new() })
     }
+}
 
+impl<R: Read + Send + 'static> Names<R> {
     /// The next part, and the rest.
     pub(super) async fn part(mut self) -> io::Result<(Part, Self)> {
         let read = move || {
@@ -62,5 +64,47 @@ impl Names {
             names.pop();
         }
         Ok(Part { names, last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn parts_of(listing: Vec<u8>) -> Vec<Vec<u8>> {
+        let mut names = Names { listing: io::Cursor::new(listing), begun: Vec::new() };
+        let mut parts = Vec::new();
+        loop {
+            let (part, rest) = names.part().await.expect("reads");
+            parts.push(part.names);
+            if part.last {
+                return parts;
+            }
+            names = rest;
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_hold_whole_names_and_together_all_of_them() {
+        let listing = |count: usize| {
+            let names: Vec<String> =
+                (0..count).map(|number| format!("web{number}.1700000000.data")).collect();
+            names.join("\n").into_bytes()
+        };
+        assert_eq!(parts_of(Vec::new()).await, [Vec::<u8>::new()]);
+        for count in [1, 1000, 5000] {
+            let parts = parts_of(listing(count)).await;
+            assert!(parts.join(&b'\n') == listing(count), "{count} names");
+            assert!(parts.iter().all(|part| part.len() <= PART_MAX && part.ends_with(b".data")));
+        }
+        // A part that ends with a name, and one that ends with its line end.
+        for size in [PART_MAX - 1, PART_MAX, PART_MAX + 1] {
+            let mut names = listing(5000);
+            names.truncate(size - 2);
+            let whole = names.iter().rposition(|byte| *byte == b'\n').expect("a line end");
+            names[whole + 1..].fill(b'x');
+            names.extend_from_slice(b"\ny");
+            assert!(parts_of(names.clone()).await.join(&b'\n') == names, "{size} bytes");
+        }
     }
 }
