@@ -328,7 +328,11 @@ fn a_full_pipeline_ends_a_scheduled_pull_and_holds_a_standing_one_back() {
         let eat = async {
             until(|| state(&incoming) == "pipeline-full", || async { Ok(()) }).await;
             assert_eq!(pair.node.left().len(), FILES.len());
-            until(|| pair.node.left().is_empty(), || async { Ok(pair.world.eat()) }).await;
+            let eaten = || async {
+                pair.world.eat();
+                Ok(())
+            };
+            until(|| pair.node.left().is_empty(), eaten).await;
             until(|| state(&incoming) == "ok", || async { Ok(()) }).await;
             stop.begin();
         };

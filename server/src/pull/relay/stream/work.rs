@@ -58,14 +58,13 @@ where
         }
         match done.full {
             Some(Some(why)) => self.no_room(why),
-            Some(None) => {
-                if self.full.take().is_some() {
-                    self.note_news();
-                    self.attempt.journal.works();
-                    self.grant();
-                }
+            Some(None) if self.full.is_some() => {
+                self.full = None;
+                self.note_news();
+                self.attempt.journal.works();
+                self.grant();
             }
-            None => {}
+            Some(None) | None => {}
         }
         self.freed(done.batch.charge);
         if whole {
