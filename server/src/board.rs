@@ -129,3 +129,37 @@ fn document(status: &relay::Status) -> Value {
     );
     Value::Object(document)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Ledger;
+
+    #[test]
+    fn what_sites_told_is_written_at_once_and_what_could_not_be_written_waits_behind_what_is_newer() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(directory.path()).unwrap();
+        let board = Board::default();
+        let note =
+            |state| SiteNote { kind: Some("tidegate"), state, contact: true, held_back: None, error: None };
+        board.mode("a", Mode::Relay);
+        board.welcomed("a", "node\u{1b}[31m 1.0", milliseconds(SystemTime::now()) + 500_000);
+        board.status("a", &relay::Status { packages: Some(3), bytes: Some(0), ..relay::Status::default() });
+        board.note("a", note("ok"));
+        board.mode("b", Mode::Tentacle);
+        let taken = board.take();
+        board.note("a", note("pipeline-full"));
+        board.status("a", &relay::Status { packages: Some(4), ..relay::Status::default() });
+        board.put_back(taken);
+        ledger.write(|batch| write(&board.take(), batch)).unwrap();
+        assert!(board.take().is_empty());
+        let sites = Ledger::read_sites(directory.path()).unwrap();
+        assert_eq!(sites.len(), 2);
+        assert_eq!((sites[0].mode.as_deref(), sites[1].mode.as_deref()), (Some("relay"), Some("tentacle")));
+        assert_eq!(sites[0].state, "pipeline-full");
+        assert_eq!(sites[0].software.as_deref(), Some("node\u{fffd}[31m 1.0"));
+        assert_eq!(sites[0].status, Some(serde_json::json!({ "packages": 4 })));
+        assert!(sites[0].clock_offset_ms.unwrap() > 400_000 && sites[0].status_at.is_some());
+        assert!(sites[1].status.is_none());
+    }
+}

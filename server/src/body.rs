@@ -18,7 +18,8 @@ use crate::staging::{StagedFile, Staging};
 /// What a body may hold in memory; beyond it the body goes to its file.
 const IN_MEMORY_MAX: usize = 128 * 1024;
 
-/// How much of a file is read at once to make its digest.
+/// How much of a file is read at once to make its digest: of most there is no more than the first.
+const READ_FIRST: usize = 16 * 1024;
 const READ_AT_ONCE: usize = 64 * 1024;
 
 /// The SHA-256 of a content.
@@ -151,7 +152,7 @@ impl Arriving {
 pub(crate) fn digest_of(path: &Path) -> io::Result<(Digest, u64)> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; READ_AT_ONCE];
+    let mut buffer = vec![0; READ_FIRST];
     let mut size = 0;
     loop {
         match file.read(&mut buffer) {
@@ -159,6 +160,9 @@ pub(crate) fn digest_of(path: &Path) -> io::Result<(Digest, u64)> {
             Ok(read) => {
                 hash.update(&buffer[..read]);
                 size += read as u64;
+                if read == READ_FIRST {
+                    buffer.resize(READ_AT_ONCE, 0);
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

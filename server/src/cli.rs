@@ -52,6 +52,9 @@ pub(crate) enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// All about this site.
+        #[arg(long, value_name = "NAME")]
+        site: Option<String>,
         /// As JSON, for programs.
         #[arg(long)]
         json: bool,

@@ -70,8 +70,8 @@ pub(crate) fn pull(file: &Path, only: Option<&str>, format: log::Format) -> Resu
 }
 
 /// `status`.
-pub(crate) fn status(file: &Path, json: bool) -> Result<(), Failure> {
-    status::print(&load(file)?, json)
+pub(crate) fn status(file: &Path, site: Option<&str>, json: bool) -> Result<(), Failure> {
+    status::print(&load(file)?, site, json)
 }
 
 /// `ledger reset`.

@@ -15,7 +15,11 @@
 //! | `after-rename` | one package has its target name |
 //! | `after-dirsync` | the target names of a batch are durable |
 //! | `after-delivered` | the ledger says *delivered* |
-//! | `after-released` | the ledger knows what a listing no longer shows |
+//! | `after-relayed-staged` | a batch that came by relay is durable in the staging directory |
+//! | `after-relayed-committed` | the ledger knows its target names |
+//! | `after-relayed-renamed` | all of it has its target names; then comes `after-dirsync` |
+//! | `after-relayed-delivered` | its target names are durable; the ledger says *delivered* with its next transaction |
+//! | `after-released` | the ledger knows what a listing, or a node that has sent all, no longer shows |
 //! | `before-swept` | a start has read what the ledger knows of the staging directory |
 
 #[cfg(debug_assertions)]

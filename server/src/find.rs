@@ -74,6 +74,9 @@ pub(crate) fn card(package: &Package, now: i64) -> String {
     let when = |seconds: i64| format!("{} ({})", utc(seconds), ago(now - seconds));
     line("site", &package.site);
     line("sequence", &package.id.to_string());
+    if let Some(number) = &package.number {
+        line("number there", &number.to_string());
+    }
     line("state", &state(package));
     if let Some(reason) = &package.reason {
         line("reason", reason);
@@ -111,6 +114,7 @@ pub(crate) fn document(package: &Package) -> Value {
         "name": package.name.to_string(),
         "site": package.site,
         "sequence": package.id,
+        "number": package.number.map(|number| number.to_string()),
         "state": match package.state {
             State::Held => "held",
             State::Committed => "committed",

@@ -66,7 +66,7 @@ fn run() -> Result<(), Failure> {
         Command::Pull { config, once: _, site, log_format } => {
             commands::pull(&config, site.as_deref(), log_format)
         }
-        Command::Status { config, json } => commands::status(&config, json),
+        Command::Status { config, site, json } => commands::status(&config, site.as_deref(), json),
         Command::Find { name, config, site, limit, json } => {
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             commands::find(&config, &Question { name, site, limit, json })

@@ -1,15 +1,18 @@
 //! `status`: what the ledger knows about every site, as a table or as JSON. Reads beside a running server.
 
+mod there;
+
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use crate::cli::Failure;
 use crate::config::Config;
 use crate::ledger::{Ledger, SiteRow, seconds};
-use crate::report::{self, ago};
+use crate::report::{self, ago, lasting};
+use there::There;
 
-/// Prints it.
-pub(crate) fn print(config: &Config, json: bool) -> Result<(), Failure> {
+/// Prints it: of all sites, or all about one.
+pub(crate) fn print(config: &Config, site: Option<&str>, json: bool) -> Result<(), Failure> {
     let mut rows = Ledger::read_sites(&config.incoming.state).map_err(|error| Failure::ledger(&error))?;
     rows.retain(|row| {
         row.open + row.quarantined > 0 || config.sites.iter().any(|site| site.name == row.name)
@@ -20,10 +23,22 @@ pub(crate) fn print(config: &Config, json: bool) -> Result<(), Failure> {
         }
     }
     rows.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(site) = site {
+        let names: Vec<_> = rows.iter().map(|row| row.name.clone()).collect();
+        rows.retain(|row| row.name == site);
+        if rows.is_empty() {
+            return Err(Failure::Usage(format!(
+                "no site is called {site:?}; there are: {}",
+                names.join(", ")
+            )));
+        }
+    }
+    let now = seconds(SystemTime::now());
     if json {
-        report::say_json(&serde_json::json!({ "sites": rows }));
+        report::say_json(&serde_json::json!({ "sites": rows, "now": now }));
     } else {
-        report::say(&table(&rows, seconds(SystemTime::now())));
+        let cards = rows.iter().filter(|_| site.is_some()).map(|row| card(row, now));
+        report::say(&(table(&rows, now) + &cards.collect::<String>()));
     }
     Ok(())
 }
@@ -32,6 +47,7 @@ fn table(rows: &[SiteRow], now: i64) -> String {
     let header = [
         "SITE",
         "KIND",
+        "MODE",
         "STATE",
         "CONTACT",
         "PACKAGES",
@@ -40,6 +56,8 @@ fn table(rows: &[SiteRow], now: i64) -> String {
         "HELD BACK",
         "QUARANTINE",
         "LOST",
+        "AT SITE",
+        "OLDEST",
         "LAST PACKAGE",
     ];
     let mut text = report::table(header, rows.iter().map(|row| line(row, now)));
@@ -59,18 +77,32 @@ fn table(rows: &[SiteRow], now: i64) -> String {
             let count = row.lost;
             let _ = writeln!(text, "{site}: {count} lost: `tidegate-server losses` says what, when and why");
         }
+        if row.lost_there > 0 {
+            let count = row.lost_there;
+            let _ = writeln!(
+                text,
+                "{site}: {count} refused or lost at the site itself: `tidegate-server losses` says what, when and why"
+            );
+        }
+        for warning in There::of(row, now).iter().flat_map(There::warnings) {
+            let _ = writeln!(text, "{site}: {warning}");
+        }
     }
     text
 }
 
-fn line(row: &SiteRow, now: i64) -> [String; 11] {
+fn line(row: &SiteRow, now: i64) -> [String; 14] {
     let package = match (&row.last_package, row.last_package_at) {
         (Some(name), Some(at)) => format!("{name} ({})", ago(now - at)),
         _ => "-".into(),
     };
+    let dash = || "-".to_owned();
+    let there = There::of(row, now);
+    let there = there.as_ref();
     [
         row.name.clone(),
-        row.kind.clone().unwrap_or_else(|| "-".into()),
+        row.kind.clone().unwrap_or_else(dash),
+        row.mode.clone().unwrap_or_else(dash),
         row.state.clone(),
         row.last_contact.map_or_else(|| "never".into(), |at| ago(now - at)),
         row.packages.to_string(),
@@ -79,19 +111,58 @@ fn line(row: &SiteRow, now: i64) -> [String; 11] {
         row.held_back.to_string(),
         row.quarantined.to_string(),
         row.lost.to_string(),
+        there.and_then(There::packages).map_or_else(dash, |packages| packages.to_string()),
+        there.and_then(There::oldest).map_or_else(dash, lasting),
         package,
     ]
+}
+
+/// All about one site that is in no column, a line each.
+fn card(row: &SiteRow, now: i64) -> String {
+    let mut text = String::new();
+    let mut say = |key: &str, value: &str| {
+        let _ = writeln!(text, "  {key:<13} {value}");
+    };
+    say("repeats", &row.repeats.to_string());
+    say("epoch", &row.epoch.to_string());
+    if let Some(software) = &row.software {
+        say("software", software);
+    }
+    match There::of(row, now) {
+        Some(there) => there.details().iter().for_each(|(key, value)| say(key, value)),
+        None => say("told", "nothing of itself: only a Tidegate node that is pulled by relay does"),
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn of_a_node() -> SiteRow {
+        SiteRow {
+            kind: Some("tidegate".into()),
+            mode: Some("relay".into()),
+            state: "ok".into(),
+            last_contact: Some(9_995),
+            software: Some("tidegate-buffer-node 0.1.0".into()),
+            clock_offset_ms: Some(-90_000),
+            status: Some(serde_json::json!({
+                "packages": 12, "max_packages": 1000, "bytes": 3400, "oldest_arrival": 9_000_000_u64,
+                "clock": 9_900_000_u64, "limits_hit": 0b1001, "cert_expiry": 100_000, "intake_rate": 60,
+            })),
+            status_at: Some(9_992),
+            lost_there: 3,
+            ..SiteRow::untried("node")
+        }
+    }
+
     #[test]
     fn the_table_shows_what_an_operator_asks_first() {
         let rows = [
             SiteRow {
                 kind: Some("stock".into()),
+                mode: Some("tentacle".into()),
                 state: "unreachable".into(),
                 last_contact: Some(4_000),
                 last_package: Some("web01.1.data".into()),
@@ -105,15 +176,37 @@ mod tests {
                 ..SiteRow::untried("plant-7")
             },
             SiteRow::untried("new-site"),
+            of_a_node(),
         ];
         assert_eq!(
             table(&rows, 10_000),
-            "SITE      KIND   STATE        CONTACT      PACKAGES  BYTES  OPEN  HELD BACK  QUARANTINE  LOST  LAST PACKAGE\n\
-             plant-7   stock  unreachable  100 min ago  12        3400   0     0          2           5     web01.1.data (116 min ago)\n\
-             new-site  -      new          never        0         0      0     0          0           0     -\n\
+            "SITE      KIND      MODE      STATE        CONTACT      PACKAGES  BYTES  OPEN  HELD BACK  QUARANTINE  LOST  AT SITE  OLDEST  LAST PACKAGE\n\
+             plant-7   stock     tentacle  unreachable  100 min ago  12        3400   0     0          2           5     -        -       web01.1.data (116 min ago)\n\
+             new-site  -         -         new          never        0         0      0     0          0           0     -        -       -\n\
+             node      tidegate  relay     ok           5 s ago      0         0      0     0          0           0     12       15 min  -\n\
              plant-7: last error, 10 s ago: cannot connect\n\
              plant-7: 2 in quarantine: `tidegate-server quarantine list` says why; then requeue or purge them\n\
-             plant-7: 5 lost: `tidegate-server losses` says what, when and why\n"
+             plant-7: 5 lost: `tidegate-server losses` says what, when and why\n\
+             node: 3 refused or lost at the site itself: `tidegate-server losses` says what, when and why\n\
+             node: limits hit there lately: max_connections, quota of an agent\n\
+             node: its certificate expires in 25 hours: `tidegate-certs renew`\n\
+             node: its clock is 1 min behind this server's\n"
         );
+    }
+
+    #[test]
+    fn all_about_a_site_is_said_with_its_age() {
+        let text = card(&of_a_node(), 10_000);
+        for line in [
+            "  epoch         1\n",
+            "  software      tidegate-buffer-node 0.1.0\n",
+            "  told          8 s ago\n",
+            "  holds         12 of 1000 packages, the oldest for 15 min\n",
+            "  takes in      60 a minute, - since its start\n",
+            "  certificate   until 1970-01-02T03:46:40Z\n",
+        ] {
+            assert!(text.contains(line), "{line:?} in {text}");
+        }
+        assert!(card(&SiteRow::untried("new"), 0).contains("nothing of itself"));
     }
 }

@@ -99,7 +99,7 @@ impl Ledger {
 }
 
 impl Batch<'_> {
-    /// A package that came without a number came again with one. Returns it as it is now.
+    /// A package that came without a number has one. Returns it as it is now.
     pub(crate) fn number(
         &self,
         package: &Package,
@@ -111,9 +111,6 @@ impl Batch<'_> {
         self.tx
             .prepare_cached("UPDATE package SET number = ?2, modified = ?3, sum = ?4 WHERE id = ?1")?
             .execute(params![package.id, number::bytes(number), package.modified, package.sum()])?;
-        if package.is_done() {
-            self.received_packages([&package])?;
-        }
         Ok(package)
     }
 

@@ -79,7 +79,7 @@ impl Span {
 }
 
 /// The spans of a run that meet a range of it.
-const MEETING: &str = "
+pub(super) const MEETING: &str = "
     SELECT id, run, first, last, newest, sum FROM span
     WHERE kind = ?1 AND site = ?2 AND run = ?3 AND first <= ?5 AND last >= ?4";
 

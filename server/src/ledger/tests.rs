@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidegate_proto::relay::Number;
+
 use super::*;
 
 fn name(text: &str) -> Name {
@@ -225,6 +227,172 @@ fn an_empty_ledger_of_the_first_version_keeps_its_next_id_too() {
     drop(db);
     let ledger = Ledger::open(directory.path()).unwrap();
     assert_eq!(hold(&ledger, "a", "new.1.data", 1).id, 42);
+}
+
+#[test]
+fn a_ledger_of_the_second_version_is_brought_up_to_date_and_its_sums_hold() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Connection::open(directory.path().join("ledger.sqlite")).unwrap();
+    schema::second_version(&db);
+    let row = |name: &str| {
+        let values = (&b"a"[..], name.as_bytes(), &[7_u8; 32][..], 5, &b"x.staged"[..], name.as_bytes());
+        db.execute(
+            "INSERT INTO package (site, name, digest, size, state, staged, target, received, modified, sum)
+             VALUES ('a', ?1, ?2, 5, 'committed', 'x.staged', ?1, 1600000000, 1600000000123, ?3)",
+            params![name.as_bytes(), [7_u8; 32], package::sum_of(package::row_hash(values))],
+        )
+        .unwrap();
+    };
+    row("web01.1700000000.data");
+    db.execute("INSERT INTO site (name, packages, bytes) VALUES ('a', 3, 15)", []).unwrap();
+    db.execute(
+        "INSERT INTO loss (site, class, reason, packages, bytes, first, last) VALUES ('a', 'data', 'purged', 2, 10, 1, 2)",
+        [],
+    )
+    .unwrap();
+    drop(db);
+    // Asked for what it knows before it is brought up to date.
+    let read = Replacement::begin(directory.path()).unwrap().readable();
+    assert_eq!(read.packages.len(), 1);
+    for _ in 0..2 {
+        let ledger = Ledger::open(directory.path()).unwrap();
+        let packages = ledger.staged_packages().unwrap();
+        assert_eq!((packages.len(), packages[0].number), (1, None));
+        assert_eq!(ledger.epoch("a").unwrap(), 1);
+    }
+    let losses = LossRow::read_all(directory.path()).unwrap();
+    assert_eq!((losses.len(), losses[0].place, losses[0].packages), (1, LossPlace::Central, 2));
+    let sites = Ledger::read_sites(directory.path()).unwrap();
+    assert_eq!((sites[0].packages, sites[0].lost, sites[0].lost_there), (3, 2, 0));
+    assert_eq!((&sites[0].mode, &sites[0].status), (&None, &None));
+}
+
+fn number(counter: u64) -> Number {
+    Number { run: 1 << 63, counter }
+}
+
+/// Records a package that came by relay.
+fn arrive(ledger: &Ledger, counter: u64, text: &str) -> Package {
+    let (name, digest) = (name(text), digest(1));
+    let staged = format!("{counter}.staged");
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_millis(1_600_000_000_000 + counter);
+    let new = NewPackage { site: "a", name: &name, digest: &digest, size: 5, staged: &staged, modified };
+    ledger.write(|batch| batch.arrive(&new, number(counter))).unwrap()
+}
+
+/// The spans that meet some numbers.
+fn spans(ledger: &Ledger, first: u64, last: u64) -> Vec<(u64, u64)> {
+    let spans = ledger.spans("a", &[NumberRow { run: 1 << 63, first, last }]).unwrap();
+    spans.iter().map(|span| (span.numbers.first, span.numbers.last)).collect()
+}
+
+#[test]
+fn spans_grow_join_and_are_cut_and_know_nothing_between_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let receive = |numbers: &[u64]| {
+        let numbers = numbers.iter().map(|counter| (number(*counter), 5)).collect::<Vec<_>>();
+        ledger.write(|batch| batch.received(SpanKind::Package, "a", numbers)).unwrap();
+    };
+    let all = || spans(&ledger, 0, u64::MAX);
+    receive(&[3, 1, 2, 5]);
+    assert_eq!(all(), [(1, 3), (5, 5)]);
+    assert_eq!(spans(&ledger, 4, 4), [], "what did not come is not known");
+    receive(&[6, 8, u64::MAX]);
+    assert_eq!(all(), [(1, 3), (5, 6), (8, 8), (u64::MAX, u64::MAX)]);
+    receive(&[4, 7]);
+    assert_eq!(all(), [(1, 8), (u64::MAX, u64::MAX)]);
+    receive(&[0]);
+    ledger.write(|batch| batch.not_received("a", number(3))).unwrap();
+    ledger.write(|batch| batch.not_received("a", number(8))).unwrap();
+    ledger.write(|batch| batch.not_received("a", number(u64::MAX))).unwrap();
+    assert_eq!(all(), [(0, 2), (4, 7)]);
+    assert_eq!(ledger.spans("b", &[NumberRow { run: 1 << 63, first: 0, last: 9 }]).unwrap(), []);
+    assert_eq!(ledger.spans("a", &[NumberRow { run: 5, first: 0, last: 9 }]).unwrap(), []);
+}
+
+#[test]
+fn spans_are_bounded_and_those_of_another_site_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let receive = |site: &str, counter: u64| {
+        ledger.write(|batch| batch.received(SpanKind::Package, site, [(number(counter), 5)])).unwrap();
+    };
+    receive("b", 1);
+    (0..20).for_each(|n| receive("a", 10 * n));
+    let kept: Vec<_> = (12..20).map(|n| (10 * n, 10 * n)).collect();
+    assert_eq!(spans(&ledger, 0, 1_000), kept, "the newest");
+    receive("a", 121);
+    (20..27).for_each(|n| receive("a", 10 * n));
+    assert!(spans(&ledger, 0, 1_000).contains(&(120, 121)), "what was extended last is among them");
+    assert_eq!(ledger.spans("b", &[NumberRow { run: 1 << 63, first: 0, last: 9 }]).unwrap().len(), 1);
+}
+
+#[test]
+fn what_decides_about_repeats_is_in_the_sums() {
+    for change in [
+        "package SET number = zeroblob(16)",
+        "package SET number = NULL",
+        "package SET modified = modified + 1",
+        "span SET site = 'b'",
+        "span SET run = zeroblob(8)",
+        "span SET first = zeroblob(8)",
+        "span SET last = x'ffffffffffffffff'",
+        "span SET newest = newest + 1",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(directory.path()).unwrap();
+        let package = arrive(&ledger, 7, "web01.7.data");
+        ledger.write(|batch| batch.deliver(&package)).unwrap();
+        tamper(directory.path(), &format!("UPDATE {change}"));
+        let site = if change.contains("site") { "b" } else { "a" };
+        let run = if change.contains("run") { 0 } else { 1 << 63 };
+        let read = ledger.spans(site, &[NumberRow { run, first: 0, last: u64::MAX }]).map(drop);
+        let error = read.and_then(|()| ledger.select("true", []).map(drop)).expect_err(change);
+        assert!(matches!(error, LedgerError::Damaged(_)), "{change}: {error}");
+    }
+}
+
+#[test]
+fn questions_about_numbers_are_answered_by_indexes() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let db = ledger.db();
+    let older = format!("site = ?1 AND {OPEN} AND on_site = 1 AND number < ?2");
+    let packages = |rest: &str| format!("SELECT {COLUMNS} FROM package WHERE {rest}");
+    let mut questions: Vec<_> =
+        numbered::QUESTIONS.iter().map(|(question, index)| (packages(question), *index)).collect();
+    questions.push((packages(&older), "package_open (site=?)"));
+    questions.push((span::MEETING.to_owned(), "span_run (site=? AND kind=? AND run=? AND first<?)"));
+    for (question, index) in questions {
+        let mut query = db.prepare(&format!("EXPLAIN QUERY PLAN {question}")).unwrap();
+        let nothing = vec![rusqlite::types::Null; query.parameter_count()];
+        let lines =
+            query.query_map(rusqlite::params_from_iter(nothing), |row| row.get::<_, String>(3)).unwrap();
+        let plan = lines.map(Result::unwrap).collect::<Vec<_>>().join("; ");
+        assert!(plan.contains(index), "{question}: {plan}");
+        assert!(!plan.contains("SCAN"), "{question}: {plan}");
+    }
+}
+
+#[test]
+fn a_reset_keeps_the_epoch_and_forgets_spans() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let package = arrive(&ledger, 7, "web01.7.data");
+    ledger.write(|batch| batch.deliver(&package)).unwrap();
+    ledger.write(|batch| batch.set_epoch("a", 5)).unwrap();
+    drop(ledger);
+    let replacement = Replacement::begin(directory.path()).unwrap();
+    let mut readable = replacement.readable();
+    let packages = std::mem::take(&mut readable.packages);
+    assert_eq!(packages[0].number, Some(number(7)), "what the site may still have is known by its number");
+    let adopt = |batch: &Batch<'_>| packages.iter().try_for_each(|package| batch.adopt(package));
+    replacement.put(&readable, adopt, |_| Ok::<_, LedgerError>(())).unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    assert_eq!(ledger.epoch("a").unwrap(), 5);
+    assert_eq!(spans(&ledger, 0, 9), []);
+    assert_eq!(ledger.numbered(&[NumberRow { run: 1 << 63, first: 0, last: 9 }]).unwrap(), packages);
 }
 
 /// Changes a ledger behind its back.

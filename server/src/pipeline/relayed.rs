@@ -45,10 +45,7 @@ pub(crate) enum What {
     /// The whole body.
     Body(Arrived),
     /// Nothing: it is too large, and stays at the node, which will announce it again.
-    Skipped {
-        #[expect(dead_code, reason = "what a node keeps is counted where it is announced")]
-        size: u64,
-    },
+    Skipped { size: u64 },
     /// The whole body of something that is not to be delivered, and why. It goes to quarantine.
     Unwanted(Arrived, String),
 }
@@ -62,8 +59,12 @@ struct One {
 }
 
 enum Fate {
-    Skipped,
-    Repeat { row: Option<Package>, then: Then },
+    /// It stays at the node. The row, if it came over Tentacle before.
+    Skipped(Option<Box<Package>>),
+    Repeat {
+        row: Option<Box<Package>>,
+        then: Then,
+    },
     New(Box<New>),
 }
 
@@ -126,8 +127,10 @@ impl Pipeline {
             let (body, reason) = match what {
                 What::Body(body) => (body, None),
                 What::Unwanted(body, reason) => (body, Some(not_damage(reason))),
-                What::Skipped { .. } => {
-                    judged.push(One { number, name, arrival, fate: Fate::Skipped });
+                What::Skipped { size } => {
+                    tracing::debug!(site, package = %name, %number, size, "too large: it stays at the site");
+                    let fate = Fate::Skipped(self.announced(site, &name, size)?.map(Box::new));
+                    judged.push(One { number, name, arrival, fate });
                     continue;
                 }
             };
@@ -269,7 +272,7 @@ impl One {
     }
 
     fn changes_nothing(&self) -> bool {
-        matches!(self.fate, Fate::Skipped | Fate::Repeat { then: Then::Nothing, .. })
+        matches!(self.fate, Fate::Skipped(None) | Fate::Repeat { then: Then::Nothing, .. })
     }
 
     fn known_row(&self) -> Option<(Number, i64)> {
@@ -284,7 +287,10 @@ impl One {
         noted: &mut Vec<(Number, i64)>,
     ) -> rusqlite::Result<()> {
         let row = match &self.fate {
-            Fate::Skipped => return Ok(()),
+            Fate::Skipped(row) => {
+                // It must not look gone when the site has sent all that it gives.
+                return row.iter().try_for_each(|row| batch.number(row, self.number, self.arrival).map(drop));
+            }
             Fate::Repeat { row: None, then: Then::Note } => {
                 noted.push((self.number, milliseconds(self.arrival)));
                 return Ok(());
@@ -293,9 +299,12 @@ impl One {
             Fate::Repeat { row: Some(row), then } => {
                 let numbered = match then {
                     Then::Nothing | Then::Note => None,
-                    Then::Deliver if row.number == Some(self.number) => Some(row.clone()),
+                    Then::Deliver if row.number == Some(self.number) => Some(Package::clone(row)),
                     Then::Number | Then::Deliver => Some(batch.number(row, self.number, self.arrival)?),
                 };
+                if *then == Then::Number {
+                    noted.push((self.number, milliseconds(self.arrival)));
+                }
                 if let Some(row) = numbered.filter(|_| *then == Then::Deliver) {
                     batch.commit(&row)?;
                     recorded.committed.push(row);

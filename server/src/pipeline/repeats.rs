@@ -50,7 +50,7 @@ pub(super) enum Verdict {
     /// It is here, or was handed over.
     Repeat {
         /// Its row, if it has one of its own.
-        row: Option<Package>,
+        row: Option<Box<Package>>,
         /// What is to be done about that.
         then: Then,
     },
@@ -140,6 +140,13 @@ impl Pipeline {
         Ok(Verdict::New { held: namesakes.into_iter().filter(is_held).collect(), rolled_back })
     }
 
+    /// What came over Tentacle of something that the site announces and keeps: it has the same name and size. If it is
+    /// another after all, that shows when its bytes come under this number.
+    pub(super) fn announced(&self, site: &str, name: &Name, size: u64) -> Result<Option<Package>, Trouble> {
+        let namesakes = self.ledger.open_packages(site, name)?;
+        Ok(namesakes.into_iter().find(|row| row.number.is_none() && row.on_site && row.size == size))
+    }
+
     /// The second of the rules.
     fn came_without_number(
         &self,
@@ -189,6 +196,6 @@ impl Pipeline {
 
 impl Verdict {
     fn repeat(row: &Package, then: Then) -> Self {
-        Self::Repeat { row: Some(row.clone()), then }
+        Self::Repeat { row: Some(Box::new(row.clone())), then }
     }
 }

@@ -3,9 +3,11 @@
 
 mod damage;
 mod disks;
+mod model;
 mod order;
 mod quarantine;
 mod relay;
+mod speed;
 mod start;
 
 use std::fs;

@@ -110,7 +110,9 @@ fn the_same_number_with_the_same_content_is_a_repeat_before_and_after_its_deleti
 fn a_package_without_a_time_that_comes_under_another_number_is_new() {
     let root = tempfile::tempdir().unwrap();
     let pipeline = open(&root);
-    (1..=3).for_each(|counter| drop(relay(&pipeline, counter, "host.0.data", b"always the same")));
+    for counter in 1..=3 {
+        relay(&pipeline, counter, "host.0.data", b"always the same");
+    }
     assert_eq!(delivered(&root).len(), 3);
 }
 
@@ -236,6 +238,24 @@ fn what_came_over_tentacle_gets_its_number_and_is_no_second_package() {
         relay(&pipeline, 7, text, b"content");
         assert_eq!(delivered(&root), [text], "its number is known");
     }
+}
+
+#[test]
+fn what_came_over_tentacle_and_is_too_large_for_relay_is_not_taken_for_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let pipeline = open(&root);
+    accept(&pipeline, "host.0.data", b"12345").unwrap();
+    pipeline.relayed(SITE, vec![skipped(3, "host.0.data"), one(&pipeline, 4, "a.4.data", b"x")]).unwrap();
+    pipeline.relay_deleted(SITE, number(4)).unwrap();
+    pipeline.relay_drained(SITE).unwrap();
+    assert!(accept(&pipeline, "host.0.data", b"12345").unwrap()[0].is_repeat());
+    relay(&pipeline, 3, "host.0.data", b"12345");
+    assert_eq!(delivered(&root), ["a.4.data", "host.0.data"]);
+    let again = Relayed { number: number(5), ..skipped(5, "host.1.data") };
+    accept(&pipeline, "host.1.data", b"12345").unwrap();
+    pipeline.relayed(SITE, vec![again]).unwrap();
+    relay(&pipeline, 5, "host.1.data", b"54321");
+    assert_eq!(delivered(&root).len(), 4, "another one of that size");
 }
 
 #[test]
