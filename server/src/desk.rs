@@ -54,6 +54,12 @@ impl Desk {
         &self.relay
     }
 
+    /// The same with other shares.
+    #[cfg(test)]
+    pub(crate) fn with_relay(self, relay: RelayShared) -> Self {
+        Self { relay, ..self }
+    }
+
     /// What the sites say of themselves.
     pub(crate) fn board(&self) -> &Board {
         self.pipeline.board()

@@ -58,7 +58,11 @@ pub(crate) async fn run(config: Config, name: String) -> Result<(), Failure> {
                 "{there}: taken over. It was at the epoch {} ({}); from now on this server pulls it under the epoch \
                  {epoch}, and every other one is refused. A running server does so from its next connection on.\n",
                 before.number,
-                if before.text.is_empty() { "held by another server" } else { &before.text },
+                if before.text.is_empty() {
+                    "of another server; its log says of which"
+                } else {
+                    &before.text
+                },
             ));
             Ok(())
         }

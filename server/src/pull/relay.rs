@@ -49,6 +49,13 @@ pub(crate) struct Shared {
     pool: Arc<credit::Pool>,
 }
 
+#[cfg(test)]
+impl Shared {
+    pub(super) fn with_decoders(decoders: usize) -> Self {
+        Self { decoders: Arc::new(decoders::Decoders::new(decoders)), pool: Arc::default() }
+    }
+}
+
 /// Pulls over a connection until the site has nothing more, or for as long as it stands. Returns also for how long the
 /// site was at our service.
 pub(super) async fn pull<S>(attempt: Attempt<'_>, stream: S) -> (Duration, Result<Ended, Fault>)

@@ -10,8 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 /// Decoders in use at once. A site whose turn has not come is not read from.
 const DECODERS: usize = 16;
 
-/// How long a node may take to end its compressed stream when it is asked to, and gets no more credit, because others
-/// wait. Then its connection is closed; it may come again, behind the others.
+/// How long a node may take to end its compressed frame when it is asked to, and gets no more credit, because others wait.
+/// Then its connection is closed; it may come again, behind the others.
 pub(super) const LET_GO: Duration = Duration::from_secs(5);
 
 /// The right to one decoder.
@@ -31,7 +31,7 @@ impl Default for Decoders {
 }
 
 impl Decoders {
-    fn new(decoders: usize) -> Self {
+    pub(super) fn new(decoders: usize) -> Self {
         Self { permits: Arc::new(Semaphore::new(decoders)), waiting: watch::Sender::new(0) }
     }
 

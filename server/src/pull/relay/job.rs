@@ -18,6 +18,8 @@ pub(super) struct Job {
     pub(super) deleted: Option<Number>,
     /// Whether to look for room, even without a batch.
     pub(super) room: bool,
+    /// Whether what was noted of the site is news, and to be written now.
+    pub(super) news: bool,
 }
 
 /// What became of it.
@@ -41,7 +43,8 @@ pub(super) struct Done {
 
 impl Job {
     pub(super) fn is_empty(&self) -> bool {
-        let said = self.welcomed.is_some() || self.deleted.is_some() || self.drained || self.room;
+        let said =
+            self.welcomed.is_some() || self.deleted.is_some() || self.drained || self.room || self.news;
         !said && self.losses.is_empty() && self.batch.is_empty()
     }
 
@@ -51,6 +54,9 @@ impl Job {
         let mut done = Done { whole: true, ..Done::default() };
         if let Some(oldest) = self.welcomed {
             pipeline.relay_welcomed(&site, oldest)?;
+        }
+        if self.news {
+            pipeline.flush()?;
         }
         if let Some(last) = self.losses.last() {
             pipeline.relay_losses(&site, &self.losses)?;

@@ -17,27 +17,29 @@ pub(crate) fn fault(site: &str, error: LinkError) -> Fault {
 /// What the node's last words mean here.
 fn said(site: &str, farewell: &Farewell) -> Fault {
     let Farewell { code, number, text } = farewell;
+    let text = if text.is_empty() { String::new() } else { format!(" ({text})") };
     let takeover = format!("tidegate-server takeover --site {site}");
     match code {
         CloseCode::EpochOfAnother => Fault::Refused(format!(
-            "the node gives its packages to another server, under the epoch {number} ({text}). If this one is to have \
-             them: stop the other one, then run `{takeover}`"
+            "the node gives its packages to another server, under the epoch {number}{text}; its log, and \
+             `tidegate-buffer-node epoch show` there, say to which. If this one is to have them: stop the other one, then \
+             run `{takeover}`"
         )),
         CloseCode::EpochTooLow => Fault::Refused(format!(
             "the node has been taken over by another server since: its epoch is {number}, that of this server is \
-             lower ({text}). If this one is to have the packages again: stop the other one, then run `{takeover}`"
+             lower{text}. If this one is to have the packages again: stop the other one, then run `{takeover}`"
         )),
         CloseCode::EpochJump => Fault::Refused(format!(
-            "the node's epoch is {number}, and this server's is too far above it ({text}): the node, or its directory, \
+            "the node's epoch is {number}, and this server's is too far above it{text}: the node, or its directory, \
              may be another one than before. If it is the right one, run `{takeover}` here, or \
              `tidegate-buffer-node epoch reset` there"
         )),
         CloseCode::Replaced => Fault::Refused(format!(
-            "another connection of this server's identity has taken the stream ({text}). Does a second server run \
+            "another connection of this server's identity has taken the stream{text}. Does a second server run \
              with this certificate? Stop one, or give each a certificate of its own"
         )),
         CloseCode::NoRights => Fault::Refused(format!(
-            "the node gives this server no packages ({text}); it wants a certificate with the server role: \
+            "the node gives this server no packages{text}; it wants a certificate with the server role: \
              tidegate-certs issue server NAME"
         )),
         _ => Fault::Site(format!("the node ended the connection: {farewell}")),

@@ -3,25 +3,26 @@
 //! At most one piece of work of a site is in the pipeline at a time; what the node sends meanwhile is read, as far as the
 //! credit goes. Whatever ends the connection, that work is waited for: the next connection must not meet it.
 
+mod work;
+
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_net::{Link, LinkError};
-use tidegate_proto::relay::limits::{LOSSES_IN_FLIGHT_MAX, RECORD_COST};
-use tidegate_proto::relay::{CloseCode, Farewell, LossRecord, Number, Puller, PullerEvent, Status};
+use tidegate_proto::relay::limits::LOSSES_IN_FLIGHT_MAX;
+use tidegate_proto::relay::{CloseCode, Farewell, LossRecord, Number, Puller, PullerEvent};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep_until;
 
 use super::credit::Credit;
 use super::decoders::{LET_GO, Permit};
 use super::incoming::Incoming;
-use super::job::{Done, Job};
+use super::job::Done;
 use super::{Attempt, Ended, Fault, Shared, fault, out_of_turn};
-use crate::ledger::{Mode, SiteNote};
+use crate::ledger::Mode;
 use crate::pipeline::Trouble;
-use crate::pull::Kind;
 
 /// How often at least a site whose packages find no room is looked after.
 const ROOM_INTERVAL_MAX: Duration = Duration::from_secs(60);
@@ -74,6 +75,7 @@ struct Due {
     /// After that many packages.
     drained: Option<u64>,
     room: bool,
+    news: bool,
 }
 
 /// What happened.
@@ -247,7 +249,7 @@ where
                 if self.full.is_none() {
                     self.attempt.journal.works();
                 }
-                self.note();
+                self.note_news();
                 tracing::debug!(
                     site,
                     node = welcome.name,
@@ -298,136 +300,6 @@ where
             event @ PullerEvent::Listing { .. } => return Err(out_of_turn(&event)),
         }
         Ok(())
-    }
-
-    fn status(&mut self, status: &Status) {
-        if let (Some(packages), Some(bytes)) = (status.packages, status.bytes) {
-            let waiting = usize::try_from(packages).unwrap_or(usize::MAX);
-            self.attempt.tally.waiting(waiting);
-            // What is delivered and not deleted yet is counted, too: a little too much.
-            self.credit.backlog(bytes.saturating_add(packages.saturating_mul(RECORD_COST)));
-            self.grant();
-        }
-        self.attempt.desk.board().status(&self.attempt.site.name, status);
-        self.note();
-    }
-
-    /// Notes how the site is. It is written with what the other sites say, so that a thousand of them cost one
-    /// transaction.
-    fn note(&self) {
-        if self.welcomed.is_none() {
-            return;
-        }
-        let error = self.full.as_ref().map(|(why, _)| why.clone());
-        let note = SiteNote {
-            kind: Some(Kind::Tidegate.as_str()),
-            state: if error.is_some() { "pipeline-full" } else { "ok" },
-            contact: true,
-            held_back: Some(self.skipped),
-            error,
-        };
-        self.attempt.desk.board().note(&self.attempt.site.name, note);
-    }
-
-    /// The next piece of work, if there is any.
-    fn next_work(&mut self) -> Option<Working<'a>> {
-        let batch = if self.full.is_none() { self.incoming.take() } else { Default::default() };
-        let drained = self.due.drained.is_some_and(|after| self.incoming.taken() >= after);
-        let due = &mut self.due;
-        let job = Job {
-            site: self.attempt.site.name.clone(),
-            welcomed: due.welcomed.take(),
-            losses: std::mem::take(&mut due.losses),
-            batch,
-            drained,
-            deleted: due.deleted.take(),
-            room: std::mem::take(&mut due.room),
-        };
-        if job.is_empty() {
-            return None;
-        }
-        let desk = self.attempt.desk;
-        Some(Box::pin(desk.run(move |pipeline| job.work(pipeline))))
-    }
-
-    /// A piece of work is done: the node may delete what is delivered, and send more.
-    fn worked(&mut self, done: Done) -> Option<Ended> {
-        let whole = done.whole;
-        let now = Instant::now();
-        self.count(&done);
-        if let Some(upto) = done.losses.filter(|_| !self.over) {
-            self.link.machine().ack_losses(upto);
-        }
-        if let Some(upto) = done.upto.filter(|_| !self.over) {
-            self.link.machine().ack(upto);
-            self.acked = Some(upto);
-            self.awaiting.get_or_insert(now);
-        }
-        if done.drained {
-            self.due.drained = None;
-        }
-        if let Some(batch) = done.refused {
-            self.incoming.put_back(batch);
-        }
-        match done.full {
-            Some(Some(why)) => self.no_room(why),
-            Some(None) => {
-                if self.full.take().is_some() {
-                    self.note();
-                    self.attempt.journal.works();
-                    self.grant();
-                }
-            }
-            None => {}
-        }
-        self.freed(done.batch.charge);
-        if whole {
-            return None;
-        }
-        // It stands before everything behind it, and comes again on another connection.
-        self.leaving =
-            Some(Farewell::new(CloseCode::Trouble, "a package was damaged here before it was delivered"));
-        Some(Ended::Again)
-    }
-
-    fn count(&mut self, done: &Done) {
-        self.incoming.delivered();
-        if done.upto.is_none() || done.batch.count == 0 {
-            return;
-        }
-        self.attempt.tally.delivered(done.batch.count, done.batch.bytes);
-        self.tell = Some(self.attempt.journal.came());
-    }
-
-    /// Room is there again for so much of what has come, and for what has gone to its file meanwhile.
-    fn freed(&mut self, charge: u64) {
-        self.credit.received(self.link.machine().received());
-        let freed = charge + self.incoming.freed();
-        if freed > 0 {
-            self.credit.done(freed);
-            self.grant();
-        }
-    }
-
-    /// Lets the node send more, if it may.
-    fn grant(&mut self) {
-        self.credit.received(self.link.machine().received());
-        let is_to_end = self.dried && !self.attempt.site.sync.standing;
-        let lets_go = matches!(self.decoder, Decoder::Held { let_go: Some(_), .. });
-        if self.full.is_some() || is_to_end || lets_go || self.over {
-            return;
-        }
-        if let Some(total) = self.credit.grow() {
-            self.link.machine().grant(total);
-        }
-    }
-
-    /// The pipeline takes no more for now.
-    fn no_room(&mut self, why: String) {
-        let interval = self.attempt.site.sync.interval.min(ROOM_INTERVAL_MAX);
-        self.attempt.journal.full(&why);
-        self.full = Some((why, Instant::now() + interval));
-        self.note();
     }
 
     /// Something has taken its time.
@@ -487,6 +359,10 @@ fn farewell(result: &Result<Ended, Fault>) -> Farewell {
     match result {
         Ok(Ended::Done | Ended::Again) => Farewell::new(CloseCode::Done, ""),
         Ok(Ended::Stopped) => Farewell::new(CloseCode::Stopping, ""),
+        // What is wrong here is no business of the node's.
+        Err(Fault::Here(_)) => {
+            Farewell::new(CloseCode::Trouble, "packages cannot be taken now; see the server's log")
+        }
         Err(fault) => Farewell::new(CloseCode::Trouble, fault.to_string()),
     }
 }

@@ -326,10 +326,14 @@ fn a_full_pipeline_ends_a_scheduled_pull_and_holds_a_standing_one_back() {
         pair.site.sync.standing = true;
         let stop = Shutdown::new();
         let eat = async {
-            until(|| state(&incoming) == "pipeline-full", || desk.run(|pipeline| pipeline.flush())).await;
+            until(|| state(&incoming) == "pipeline-full", || async { Ok(()) }).await;
             assert_eq!(pair.node.left().len(), FILES.len());
-            until(|| pair.node.left().is_empty(), || async { Ok(pair.world.eat()) }).await;
-            until(|| state(&incoming) == "ok", || desk.run(|pipeline| pipeline.flush())).await;
+            let eaten = || async {
+                pair.world.eat();
+                Ok(())
+            };
+            until(|| pair.node.left().is_empty(), eaten).await;
+            until(|| state(&incoming) == "ok", || async { Ok(()) }).await;
             stop.begin();
         };
         let (end, ()) = tokio::join!(pair.connect(&desk, &stop, (NO_CUT, NO_CUT)), eat);
@@ -387,6 +391,45 @@ fn many_packages_come_in_batches_and_a_stop_in_between_repeats_at_most_what_was_
     });
     assert_eq!(pair.world.contents().len(), count);
     assert!(pair.node.left().is_empty());
+}
+
+/// One site drains while another gets a fresh package: returns what the first still held when that was delivered.
+fn left_of_a_backlog(desk: impl Fn(Desk) -> Desk) -> usize {
+    let (mut busy, mut fresh) = (Pair::new(), Pair::new());
+    busy.site.name = "busy".into();
+    (busy.site.sync.standing, fresh.site.sync.standing) = (true, true);
+    for n in 0..BACKLOG {
+        busy.node.put(&format!("agent.{n}.data"), format!("{n}").repeat(100).as_bytes());
+    }
+    runtime().block_on(async {
+        let desk = desk(Desk::new(Pipeline::open(&fresh.world.incoming(), alive()).unwrap(), 1));
+        let stop = Shutdown::new();
+        let agent = async {
+            until(|| busy.node.left().len() < BACKLOG, || async { Ok(()) }).await;
+            fresh.node.put("web01.1700000000.data", b"fresh");
+            until(|| fresh.node.left().is_empty(), || async { Ok(()) }).await;
+            let left = busy.node.left().len();
+            stop.begin();
+            left
+        };
+        let cut = (NO_CUT, NO_CUT);
+        let (one, other, left) =
+            tokio::join!(busy.connect(&desk, &stop, cut), fresh.connect(&desk, &stop, cut), agent);
+        assert!(matches!((one.result, other.result), (Ok(Ended::Stopped), Ok(Ended::Stopped))));
+        left
+    })
+}
+
+const BACKLOG: usize = 6_000;
+
+#[test]
+fn a_fresh_package_waits_for_the_batches_under_way_and_not_for_another_sites_backlog() {
+    assert!(left_of_a_backlog(|desk| desk) > BACKLOG / 3, "no more than two batches of it went first");
+}
+
+#[test]
+fn a_fresh_package_gets_a_decoder_before_another_sites_backlog_is_through() {
+    assert!(left_of_a_backlog(|desk| desk.with_relay(relay::Shared::with_decoders(1))) > 0);
 }
 
 #[test]
