@@ -72,3 +72,119 @@ pub(super) async fn all<F: Future<Output = ()>>(futures: impl Iterator<Item = F>
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+    use crate::body::Arriving;
+    use crate::pull::listing::Listing;
+    use crate::pull::remote::{Fault, Fetched, Taken};
+    use tidegate_proto::Name;
+    use tokio::time::Instant;
+
+    /// A connection on which nothing has been said for as long as a stock server bears.
+    struct Silent<'a> {
+        since: Instant,
+        over: bool,
+        goodbyes: &'a Notify,
+    }
+
+    impl<'a> Silent<'a> {
+        fn new(goodbyes: &'a Notify) -> Self {
+            let since = Instant::now().checked_sub(PAUSE_MAX).expect("the machine has run for three seconds");
+            Self { since, over: false, goodbyes }
+        }
+    }
+
+    impl Remote for Silent<'_> {
+        async fn list(&mut self, _: &mut Listing) -> Result<(), Fault> {
+            unreachable!("nobody asks")
+        }
+
+        async fn fetch(&mut self, _: &Name, _: &mut Arriving) -> Result<Fetched, Fault> {
+            unreachable!("nobody asks")
+        }
+
+        async fn take(&mut self, _: &Name, _: Duration, _: &mut Arriving) -> Result<Taken, Fault> {
+            unreachable!("nobody asks")
+        }
+
+        async fn quit(&mut self) {
+            self.over = true;
+            self.goodbyes.notify_one();
+        }
+
+        fn hang_up(&mut self) {
+            self.over = true;
+        }
+
+        fn is_over(&self) -> bool {
+            self.over
+        }
+
+        fn silent_since(&self) -> Instant {
+            self.since
+        }
+    }
+
+    /// A job that takes until the others have left.
+    struct Long<'a> {
+        left: Cell<u32>,
+        goodbyes: &'a Notify,
+    }
+
+    impl<R> Task<R> for Long<'_> {
+        type Job = ();
+
+        fn next(&self) -> Option<()> {
+            self.left.replace(self.left.get().saturating_sub(1)).checked_sub(1).map(|_| ())
+        }
+
+        async fn work(&self, _: &mut R, (): ()) {
+            self.goodbyes.notified().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_nothing_to_do_for_too_long_says_quit_and_the_work_goes_on() {
+        let goodbyes = Notify::new();
+        let mut remotes = [Silent::new(&goodbyes), Silent::new(&goodbyes)];
+        share(remotes.iter_mut(), &Long { left: Cell::new(1), goodbyes: &goodbyes }).await;
+        assert_eq!(remotes.map(|remote| remote.over), [false, true]);
+    }
+
+    /// The first connection fails under its job, which the second takes up.
+    struct Handed(RefCell<Vec<u32>>, Cell<u32>);
+
+    impl Task<Silent<'_>> for Handed {
+        type Job = u32;
+
+        fn next(&self) -> Option<u32> {
+            self.0.borrow_mut().pop()
+        }
+
+        async fn work(&self, remote: &mut Silent<'_>, job: u32) {
+            tokio::task::yield_now().await;
+            if job == 0 {
+                remote.over = true;
+                self.0.borrow_mut().push(1);
+            } else {
+                self.1.set(self.1.get() + job);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_that_comes_back_is_given_to_another() {
+        let goodbyes = Notify::new();
+        let mut remotes = [Silent::new(&goodbyes), Silent::new(&goodbyes)];
+        // They have time to wait for each other.
+        remotes.iter_mut().for_each(|remote| remote.since = Instant::now());
+        let task = Handed(RefCell::new(vec![0]), Cell::new(0));
+        share(remotes.iter_mut(), &task).await;
+        assert_eq!(task.1.get(), 1, "it was done");
+        assert_eq!(remotes.map(|remote| remote.over), [true, false]);
+    }
+}
