@@ -8,7 +8,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::binary;
-use crate::certificates::Authority;
+use crate::certificates::{Authority, Pair};
 use crate::oracle::Pipeline;
 use crate::process::Process;
 
@@ -18,6 +18,8 @@ pub struct Central {
     directory: TempDir,
     /// Its certificate's files lie there.
     _authority: Authority,
+    /// What it shows to sites.
+    pub certificate: Pair,
     /// What it delivers to.
     pub pipeline: Pipeline,
     process: Option<Process>,
@@ -62,7 +64,8 @@ impl Mode {
     /// The keys of a site.
     pub(crate) fn keys(self) -> &'static str {
         match self {
-            Mode::Auto | Mode::Tentacle => "",
+            Mode::Auto => "",
+            Mode::Tentacle => "pull_mode = \"tentacle\"\n",
             Mode::Standing => "pull_mode = \"relay\"\n",
             Mode::Scheduled => "pull_mode = \"relay\"\nsync_standing = false\n",
         }
@@ -117,7 +120,7 @@ impl Central {
             .expect("a String takes text");
         }
         std::fs::write(directory.path().join("server.toml"), text).expect("the directory is ours");
-        Central { directory, _authority: authority.clone(), pipeline, process: None }
+        Central { directory, _authority: authority.clone(), certificate: pair, pipeline, process: None }
     }
 
     /// Its configuration file.

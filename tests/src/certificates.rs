@@ -1,5 +1,7 @@
 //! Certificates: what `tidegate-certs` issues, and bad ones that it would not.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 
 use crate::binary;
@@ -30,6 +33,20 @@ pub struct Pair {
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
+}
+
+impl Pair {
+    /// The chain and the key, for TLS.
+    pub(crate) fn read(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let open = |path: &Path| {
+            let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            BufReader::new(file)
+        };
+        let chain =
+            rustls_pemfile::certs(&mut open(&self.certificate)).collect::<Result<_, _>>().expect("PEM");
+        let key = rustls_pemfile::private_key(&mut open(&self.key)).expect("PEM").expect("a key");
+        (chain, key)
+    }
 }
 
 impl Authority {

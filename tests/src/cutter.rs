@@ -15,6 +15,9 @@ use crate::address;
 use crate::tap::From;
 use crate::until::{self, PATIENCE};
 
+/// How long a connection may go on after it was cut: longer than anybody bears silence, or a pause lasts.
+const LONGEST_AFTERWARDS: Duration = Duration::from_secs(6);
+
 /// How a connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
@@ -70,6 +73,7 @@ struct State {
     /// Connections without a plan wait for one.
     held: bool,
     next: Option<Planned>,
+    under_way: Vec<Arc<Way>>,
 }
 
 struct Planned {
@@ -81,7 +85,7 @@ struct Planned {
 struct Way {
     /// Of the dialler, of the listener.
     ends: [TcpStream; 2],
-    planned: Planned,
+    planned: Option<Cut>,
     cut: AtomicBool,
     bytes: [AtomicU64; 2],
 }
@@ -151,6 +155,38 @@ impl Cutter {
         let told = self.next(cut);
         told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no connection came and went for {cut:?}"))
     }
+
+    /// The same for a dialler that keeps its connection: the one under way is ended first, and the next one too, when
+    /// nothing has cut it within `patience`, or when it goes on long after the cut.
+    ///
+    /// # Panics
+    /// When no connection comes.
+    pub fn serve_standing(&self, cut: Option<Cut>, patience: Duration) -> Passed {
+        let told = self.next(cut);
+        self.end_under_way();
+        if let Ok(passed) = told.recv_timeout(patience) {
+            return passed;
+        }
+        if self.under_way().iter().any(|passed| passed.cut)
+            && let Ok(passed) = told.recv_timeout(LONGEST_AFTERWARDS)
+        {
+            return passed;
+        }
+        until::some(&format!("a connection comes and goes for {cut:?}"), || {
+            self.end_under_way();
+            told.try_recv().ok()
+        })
+    }
+
+    /// What has become of the connections under way so far.
+    pub fn under_way(&self) -> Vec<Passed> {
+        self.gate.lock().under_way.iter().map(|way| way.passed()).collect()
+    }
+
+    /// Ends them.
+    pub fn end_under_way(&self) {
+        self.gate.lock().under_way.iter().for_each(|way| way.end());
+    }
 }
 
 impl Drop for Cutter {
@@ -188,21 +224,22 @@ impl Gate {
         for end in [&dialler, &listener] {
             let _ = end.set_nodelay(true);
         }
-        let way = Way {
+        let Planned { cut, tell } = planned;
+        let way = Arc::new(Way {
             ends: [dialler, listener],
-            planned,
+            planned: cut,
             cut: AtomicBool::new(false),
             bytes: Default::default(),
-        };
+        });
+        self.lock().under_way.push(Arc::clone(&way));
         std::thread::scope(|scope| {
             scope.spawn(|| way.relay(From::Listener));
             way.relay(From::Dialler);
         });
-        let passed =
-            Passed { cut: way.cut.load(Ordering::SeqCst), bytes: way.bytes.map(AtomicU64::into_inner) };
-        let tell = way.planned.tell;
+        self.lock().under_way.retain(|other| !Arc::ptr_eq(other, &way));
+        let passed = way.passed();
         // Closed before anybody is told.
-        drop(way.ends);
+        drop(way);
         if let Some(tell) = tell {
             let _ = tell.send(passed);
         }
@@ -215,7 +252,7 @@ impl Way {
             From::Dialler => (&self.ends[0], &self.ends[1]),
             From::Listener => (&self.ends[1], &self.ends[0]),
         };
-        let mut to_go = self.planned.cut.filter(|cut| cut.from == from).map(|cut| (cut.at, cut.how));
+        let mut to_go = self.planned.filter(|cut| cut.from == from).map(|cut| (cut.at, cut.how));
         let mut swallowing = false;
         let mut buffer = vec![0; 64 * 1024];
         loop {
@@ -252,6 +289,11 @@ impl Way {
                 }
             }
         }
+    }
+
+    fn passed(&self) -> Passed {
+        let bytes = [0, 1].map(|side| self.bytes[side].load(Ordering::SeqCst));
+        Passed { cut: self.cut.load(Ordering::SeqCst), bytes }
     }
 
     fn end(&self) {

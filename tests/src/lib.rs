@@ -29,6 +29,7 @@ pub mod node;
 pub mod oracle;
 pub mod power;
 pub mod process;
+pub mod relay;
 pub mod scenarios;
 pub mod scene;
 pub mod seed;

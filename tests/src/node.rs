@@ -88,11 +88,13 @@ impl Node {
         files::packages(&self.storage())
     }
 
-    /// Every plain file below its storage root, relative, without what a running spool keeps for itself.
+    /// Every plain file below its storage root, relative, without what a node keeps for itself.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut found = files::below(&self.storage());
         let own = |path: &PathBuf| {
-            ["spool/seen", "spool/losses", "spool/lock"].iter().any(|own| path.starts_with(own))
+            ["spool/seen", "spool/losses", "spool/lock", "epoch", "epoch.spare"]
+                .iter()
+                .any(|own| path.starts_with(own))
         };
         found.retain(|path| !own(path));
         found
@@ -100,10 +102,20 @@ impl Node {
 
     /// What `tidegate-buffer-node losses` says.
     pub fn losses(&self) -> String {
+        self.say(&["losses"])
+    }
+
+    /// What an operator does to let another central in.
+    pub fn reset_epoch(&self) {
+        self.say(&["epoch", "reset"]);
+    }
+
+    /// A command of the node with its configuration, beside it.
+    fn say(&self, words: &[&str]) -> String {
         let mut command = Command::new(binary::workspace("tidegate-buffer-node"));
-        command.arg("losses").arg("--config").arg(self.directory.path().join("node.toml"));
+        command.args(words).arg("--config").arg(self.directory.path().join("node.toml"));
         let output = command.output().expect("the node's command starts");
-        assert!(output.status.success(), "losses: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -148,12 +160,7 @@ impl Node {
     /// # Panics
     /// When it fails.
     pub fn requeue_dead_letters(&self) {
-        let mut command = Command::new(binary::workspace("tidegate-buffer-node"));
-        command
-            .args(["dead-letter", "requeue", "--all", "--config"])
-            .arg(self.directory.path().join("node.toml"));
-        let output = command.output().expect("the node's program starts");
-        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        self.say(&["dead-letter", "requeue", "--all"]);
     }
 
     /// How it is started, for tests that start it a second time or otherwise.

@@ -3,7 +3,7 @@
 //! A digest tells which file an arrival is; equal files are expected as often as a test says. A file that was offered but
 //! never acknowledged may arrive once or not at all: its sender will offer it again, or has given it up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -116,6 +116,14 @@ impl Oracle {
         self.lock().get_mut(&digest(bytes)).expect("offered before it comes again").spare += 1;
     }
 
+    /// Which acknowledged files are not among these.
+    pub fn missing<'a>(&self, there: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+        let there: HashSet<Digest> = there.map(digest).collect();
+        let offered = self.lock();
+        let missing = offered.iter().filter(|(digest, file)| file.acknowledged && !there.contains(*digest));
+        missing.map(|(_, file)| file.name.clone()).collect()
+    }
+
     /// How many files are acknowledged.
     pub fn acknowledged(&self) -> usize {
         self.lock().values().filter(|offered| offered.acknowledged).count()
@@ -194,9 +202,14 @@ impl Pipeline {
 
     /// What the data server would read now, in its order: by modification time, then name.
     pub fn waiting(&self) -> Vec<Arrival> {
-        let mut arrivals: Vec<Arrival> = self.matching().iter().filter_map(|path| read(path)).collect();
-        arrivals.sort_by(|a, b| (a.modified, &a.name).cmp(&(b.modified, &b.name)));
-        arrivals
+        self.found().into_iter().map(|(_, arrival)| arrival).collect()
+    }
+
+    fn found(&self) -> Vec<(PathBuf, Arrival)> {
+        let read = |path: PathBuf| read(&path).map(|arrival| (path, arrival));
+        let mut found: Vec<_> = self.matching().into_iter().filter_map(read).collect();
+        found.sort_by(|(_, a), (_, b)| (a.modified, &a.name).cmp(&(b.modified, &b.name)));
+        found
     }
 
     /// Reads and removes what waits, as the data server does, and gives all it ever took. Files that are not waiting any
@@ -209,10 +222,11 @@ impl Pipeline {
     /// The same, but gives only what it took now: a campaign of many small runs judges each by itself.
     pub fn consume_new(&self) -> Vec<Arrival> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = self.waiting();
-        for arrival in &new {
-            std::fs::remove_file(self.directory().join(&arrival.name)).expect("only the consumer removes");
+        let found = self.found();
+        for (path, _) in &found {
+            std::fs::remove_file(path).expect("only the consumer removes");
         }
+        let new: Vec<Arrival> = found.into_iter().map(|(_, arrival)| arrival).collect();
         taken.extend_from_slice(&new);
         new
     }

@@ -1,8 +1,7 @@
 //! A Tentacle client of our own for tests: it says exactly what it is told to, over plain TCP or TLS.
 
-use std::io::{self, BufReader, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureSch
 use crate::certificates::Pair;
 use crate::until::PATIENCE;
 
-trait Stream: Read + Write + Send {}
+pub(crate) trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
 /// One connection.
@@ -127,6 +126,11 @@ impl Sender {
         self.body(size).map(Ok)
     }
 
+    /// For other protocols on the same connection.
+    pub(crate) fn into_parts(self) -> (Box<dyn Stream>, TcpStream) {
+        (self.stream, self.socket)
+    }
+
     fn some(&mut self, most: usize) -> io::Result<Vec<u8>> {
         let mut buffer = vec![0; most];
         match self.stream.read(&mut buffer) {
@@ -147,7 +151,7 @@ impl std::fmt::Debug for Sender {
 }
 
 /// Whether the other side is gone, politely or not.
-fn is_end(error: &io::Error) -> bool {
+pub(crate) fn is_end(error: &io::Error) -> bool {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
 }
@@ -177,18 +181,12 @@ fn client_config(certificate: Option<&Pair>, alpn: &[&[u8]]) -> Arc<ClientConfig
     let mut config = match certificate {
         None => builder.with_no_client_auth(),
         Some(pair) => {
-            let chain =
-                rustls_pemfile::certs(&mut open(&pair.certificate)).collect::<Result<_, _>>().expect("PEM");
-            let key = rustls_pemfile::private_key(&mut open(&pair.key)).expect("PEM").expect("a key");
+            let (chain, key) = pair.read();
             builder.with_client_auth_cert(chain, key).expect("certificate and key fit")
         }
     };
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Arc::new(config)
-}
-
-fn open(path: &Path) -> BufReader<std::fs::File> {
-    BufReader::new(std::fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
 }
 
 /// Like the stock client's `-c`: any certificate will do.

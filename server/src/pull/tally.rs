@@ -14,7 +14,7 @@ pub(crate) struct Tally {
 impl Tally {
     /// This many packages wait at the site.
     pub(super) fn waiting(&self, packages: usize) {
-        self.listed.store(self.packages() + packages as u64, Ordering::Relaxed);
+        self.listed.store(self.packages().saturating_add(packages as u64), Ordering::Relaxed);
     }
 
     /// A package came.
