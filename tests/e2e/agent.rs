@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use md5::{Digest as _, Md5};
 use tempfile::TempDir;
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::node::Node;
 use tidegate_tests::oracle::Oracle;
@@ -134,8 +134,11 @@ fn md5_hex(bytes: &[u8]) -> String {
 fn an_unchanged_agent_reaches_the_pipeline_and_is_configured_from_the_node() {
     let authority = Authority::new();
     let node = Node::start(&authority, "");
-    let mut central =
-        Central::new(&authority, &[Site::node("plant-7", node.address())], "sync_interval = \"500ms\"");
+    let mut central = Central::new(
+        &authority,
+        &[Site::node("plant-7", node.address()).over(Mode::Auto)],
+        "sync_interval = \"500ms\"",
+    );
     central.run();
     let said = Arc::new(Conversations::default());
     let heard = Arc::clone(&said);

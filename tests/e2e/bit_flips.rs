@@ -15,7 +15,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::node::Node;
 use tidegate_tests::oracle::{Oracle, Verdict};
@@ -29,6 +29,15 @@ const LANES: u64 = 2;
 /// Steps of the server at which it has staged files, or a ledger with a log that is not merged yet.
 const STEPS: [&str; 5] =
     ["after-recv-staged", "after-committed", "after-rename", "after-dirsync", "after-delivered"];
+
+/// The same over relay.
+const RELAY_STEPS: [&str; 5] = [
+    "after-relayed-staged",
+    "after-relayed-committed",
+    "after-rename",
+    "after-dirsync",
+    "after-relayed-delivered",
+];
 
 /// What lies where a bit flips.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +65,7 @@ const PLACES: [Place; 8] = [
 
 /// One node and one server, and what was sent.
 struct Bench {
+    steps: [&'static str; 5],
     node: Node,
     central: Central,
     oracle: Oracle,
@@ -63,10 +73,12 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(authority: &Authority) -> Bench {
+    fn new(authority: &Authority, mode: Mode) -> Bench {
         let node = Node::start(authority, "");
-        let central = Central::new(authority, &[Site::node("site", node.address())], "");
-        Bench { node, central, oracle: Oracle::default(), sent: Vec::new() }
+        let site = Site::node("site", node.address()).over(mode);
+        let central = Central::new(authority, &[site], "");
+        let steps = if mode == Mode::Tentacle { STEPS } else { RELAY_STEPS };
+        Bench { steps, node, central, oracle: Oracle::default(), sent: Vec::new() }
     }
 
     fn send(&mut self, seed: &mut Seed, count: u64) {
@@ -199,7 +211,7 @@ fn records(bench: &mut Bench, directory: &str, seed: &mut Seed) -> String {
 /// A received file: its node still has it.
 fn staged(bench: &mut Bench, seed: &mut Seed) -> String {
     bench.send(seed, 4);
-    let step = *seed.pick(&STEPS[..3]);
+    let step = *seed.pick(&bench.steps[..3]);
     bench.die_at(step);
     let staged = found(bench.central.pipeline.directory(), |name| name.ends_with(".staged"));
     let what = format!("{step}, {}", flip(&seed.pick(&staged).clone(), seed));
@@ -217,7 +229,7 @@ fn ledger(bench: &mut Bench, seed: &mut Seed) -> String {
     let (success, log) = bench.pull();
     assert!(success, "{log}");
     bench.send(seed, 3);
-    let step = if seed.once_in(4) { "none" } else { *seed.pick(&STEPS) };
+    let step = if seed.once_in(4) { "none" } else { *seed.pick(&bench.steps) };
     if step != "none" {
         bench.die_at(step);
     }
@@ -284,10 +296,12 @@ fn flipped_bits_are_noticed_and_deliver_nothing_wrong() {
             let (seed, runs, authority) = (&seed, &runs, &authority);
             scope.spawn(move || {
                 for run in runs.clone().filter(|run| run % LANES == lane) {
-                    let mut bench = Bench::new(authority);
+                    // Two in two, so that each lane has both.
+                    let mode = Mode::of(run / LANES);
+                    let mut bench = Bench::new(authority, mode);
                     let mut seed = seed.run(run);
                     let place = *seed.pick(&PLACES);
-                    eprintln!("run {run}: {place:?}");
+                    eprintln!("run {run}: {place:?}, {mode:?}");
                     let what = match place {
                         Place::Package => package(&mut bench, &mut seed),
                         Place::Records(directory) => records(&mut bench, directory, &mut seed),

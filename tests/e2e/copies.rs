@@ -1,22 +1,30 @@
 //! Spools that are restored from a copy, cloned, replaced and brought back, at random moments between sends and pulls.
 //!
-//! Over Tentacle the server sees of a package its listed name and its bytes. So this must hold, and no more can:
-//!
 //! - Nothing is lost but what lay only on a disk that is gone.
+//!
+//! Over relay (odd runs) every package has its number, and that decides:
+//!
+//! - A number arrives once, whichever copy it comes from, whenever, and from whichever site.
+//! - Equal files under other numbers are packages of their own, but for names with a time within 7 days.
+//!
+//! Over Tentacle (even runs) the server sees of a package its listed name and its bytes. So no more can hold than this:
+//!
 //! - What no copy contained arrives once.
 //! - What a copy contained and the server had delivered before does not arrive again if its name holds a time and the
 //!   delivery is at most 7 days ago. Otherwise it arrives at most once more for each copy that still has it.
 //! - Two sites are two sites: what a clone contained may arrive once from each.
 
+mod numbers;
+
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use numbers::{Numbers, held};
 use tempfile::TempDir;
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::clock::WallClock;
-use tidegate_tests::files;
 use tidegate_tests::node::Node;
 use tidegate_tests::oracle::{Digest, Oracle, digest};
 use tidegate_tests::scenarios::each;
@@ -60,13 +68,16 @@ struct Bench {
     delivered: HashMap<Digest, i64>,
     /// Held by the spool in use when the server last dealt with it, without an end: it knows these.
     known: HashSet<Digest>,
+    /// Over relay: what the server met.
+    numbers: Option<Numbers>,
 }
 
 impl Bench {
-    fn new(authority: &Authority) -> Bench {
+    fn new(authority: &Authority, mode: Mode) -> Bench {
         let clock = WallClock::new();
         let node = Node::start_under(authority, "", &clock.environment());
-        let central = Central::new(authority, &[Site::node("site", node.address())], SETTINGS);
+        let site = Site::node("site", node.address()).over(mode);
+        let central = Central::new(authority, &[site], SETTINGS);
         Bench {
             node,
             central,
@@ -79,6 +90,7 @@ impl Bench {
             files: HashMap::new(),
             delivered: HashMap::new(),
             known: HashSet::new(),
+            numbers: (mode != Mode::Tentacle).then(Numbers::default),
         }
     }
 
@@ -105,7 +117,13 @@ impl Bench {
             self.install(&next);
             self.empty();
         }
-        let verdict = self.oracle.judge(&self.central.pipeline.consume());
+        let arrivals = self.central.pipeline.consume();
+        let mut verdict = self.oracle.judge(&arrivals);
+        if let Some(numbers) = &self.numbers {
+            let numbered = numbers.judge(&arrivals);
+            verdict.lost.extend(numbered.lost);
+            verdict.doubled = numbered.doubled;
+        }
         assert!(verdict.is_clean(), "run {run}: {verdict}");
     }
 
@@ -145,12 +163,21 @@ impl Bench {
     /// One pull, to its end or to its death. Before it, what may come again of what the spool holds is made known.
     fn pull(&mut self, death: Option<&str>) -> bool {
         self.look();
-        let held = held(&self.node.storage());
+        let numbered = held(&self.node.storage());
+        let held: HashSet<Digest> = numbered.values().copied().collect();
+        let (files, delivered, week) = (&self.files, &mut self.delivered, self.weeks);
+        if let Some(numbers) = &mut self.numbers {
+            let is_repeat = |file: &Digest| {
+                let last = delivered.get_mut(file).map(|last| std::mem::replace(last, week));
+                files[file].timed && last == Some(week)
+            };
+            numbers.met(&numbered, |file| files[file].timed, is_repeat);
+        }
         for file in held.difference(&self.known) {
-            let protected = self.files[file].timed && self.delivered.get(file) == Some(&self.weeks);
-            if self.delivered.contains_key(file) && !protected {
-                self.oracle.may_come_again(&self.files[file].bytes);
-                self.delivered.insert(*file, self.weeks);
+            let protected = files[file].timed && delivered.get(file) == Some(&week);
+            if self.numbers.is_none() && delivered.contains_key(file) && !protected {
+                self.oracle.may_come_again(&files[file].bytes);
+                delivered.insert(*file, week);
             }
         }
         self.known.extend(held);
@@ -162,6 +189,7 @@ impl Bench {
         if whole {
             assert_eq!(self.node.packages().len(), 0, "the site is empty");
             self.known.clear();
+            self.numbers.iter_mut().for_each(|numbers| numbers.through(&numbered));
         }
         self.look();
         whole
@@ -210,9 +238,14 @@ impl Bench {
     /// The disk in use is gone; the newest copy replaces it, or nothing does.
     fn lose(&mut self, seed: &mut Seed) {
         let gone = held(&self.node.storage());
-        let elsewhere: HashSet<Digest> = self.parked.iter().flat_map(|spool| held(spool)).collect();
+        let elsewhere: HashMap<String, Digest> = self.parked.iter().flat_map(|spool| held(spool)).collect();
         self.leave();
         std::fs::remove_dir_all(self.node.storage()).expect("the storage is ours");
+        if let Some(numbers) = &mut self.numbers {
+            numbers.gone(gone.keys().filter(|number| !elsewhere.contains_key(*number)));
+        }
+        let [gone, elsewhere]: [HashSet<Digest>; 2] =
+            [gone.into_values().collect(), elsewhere.into_values().collect()];
         for file in gone.difference(&elsewhere).filter(|file| !self.delivered.contains_key(*file)) {
             self.oracle.forgive(&self.files[file].bytes);
         }
@@ -254,16 +287,6 @@ impl Bench {
     }
 }
 
-/// What lies in a spool, by its bytes.
-fn held(storage: &Path) -> HashSet<Digest> {
-    // One that vanishes meanwhile is not there any more.
-    files::packages(storage)
-        .iter()
-        .filter_map(|file| std::fs::read(file).ok())
-        .map(|bytes| digest(&bytes))
-        .collect()
-}
-
 /// A file that vanishes meanwhile is not in the copy.
 fn copied(from: &Path, to: &Path) {
     let output = Command::new("cp").arg("-a").args([from, to]).output().expect("cp starts");
@@ -272,10 +295,10 @@ fn copied(from: &Path, to: &Path) {
 }
 
 /// The clone gets an address, a certificate and a site of its own.
-fn as_two_sites(run: u64, authority: &Authority, seed: &mut Seed) {
+fn as_two_sites(run: u64, authority: &Authority, mode: Mode, seed: &mut Seed) {
     let mut nodes = [Node::start(authority, ""), Node::start(authority, "")];
     let addresses = nodes.each_ref().map(Node::address);
-    let sites = [Site::node("one", addresses[0]), Site::node("two", addresses[1])];
+    let sites = [Site::node("one", addresses[0]).over(mode), Site::node("two", addresses[1]).over(mode)];
     let central = Central::new(authority, &sites, SETTINGS);
     let oracle = Oracle::default();
     let send = |node: usize, name: String| {
@@ -295,7 +318,8 @@ fn as_two_sites(run: u64, authority: &Authority, seed: &mut Seed) {
     nodes.iter_mut().for_each(Node::kill);
     std::fs::remove_dir_all(nodes[1].storage()).expect("the storage is ours");
     copied(&nodes[0].storage(), &nodes[1].storage());
-    for file in nodes[0].packages() {
+    // Over relay a clone's packages have their originals' numbers.
+    for file in nodes[0].packages().into_iter().filter(|_| mode == Mode::Tentacle) {
         oracle.may_come_again(&std::fs::read(file).expect("readable"));
     }
     nodes.iter_mut().for_each(Node::restart);
@@ -319,9 +343,10 @@ fn copies_of_spools_lose_nothing_and_double_only_what_nobody_can_tell() {
     let runs: Vec<u64> = runs(20).collect();
     each(&runs, |&run| {
         let mut seed = seed.run(run);
-        match run % 4 {
-            3 => as_two_sites(run, &authority, &mut seed),
-            _ => Bench::new(&authority).run(run, &mut seed),
+        let mode = Mode::of(run);
+        match run % 8 {
+            6 | 7 => as_two_sites(run, &authority, mode, &mut seed),
+            _ => Bench::new(&authority, mode).run(run, &mut seed),
         }
     });
 }

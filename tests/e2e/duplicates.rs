@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::clock::WallClock;
 use tidegate_tests::counts::Counts;
@@ -27,8 +27,11 @@ use tidegate_tests::sender::{Sender, send_until_stored};
 use tidegate_tests::stock::{INSTALLED_FILTERS, Stock};
 use tidegate_tests::until;
 
-/// Lanes beside each other: one for each core of a small CI machine. Each has windows of its own.
-const LANES: [&str; 2] = ["", "[duplicates]\ntimed = \"2d\"\nother = \"5m\""];
+/// Lanes beside each other: two of them have windows of their own, and two are pulled over relay.
+const LANES: [(&str, Mode); 4] =
+    [("", Mode::Tentacle), ("", Mode::Standing), (SHORT, Mode::Tentacle), (SHORT, Mode::Scheduled)];
+
+const SHORT: &str = "[duplicates]\ntimed = \"2d\"\nother = \"5m\"";
 
 const PHASES: usize = 5;
 const SENDS_A_PHASE: usize = 100;
@@ -134,11 +137,12 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(settings: &str) -> Lane {
+    fn new(settings: &str, mode: Mode) -> Lane {
         let authority = Authority::of_a_century();
         let time = Time::default();
         let node = Node::start_under(&authority, settings, &time.clock.environment());
-        let central = Central::new(&authority, &[Site::node("site", node.address())], SETTINGS);
+        let site = Site::node("site", node.address()).over(mode);
+        let central = Central::new(&authority, &[site], SETTINGS);
         Lane { node, central, time, counts: Counts::default() }
     }
 
@@ -237,10 +241,10 @@ fn three_in_ten_sends_are_repeats_and_every_package_arrives_once() {
     let seed = Seed::from_environment();
     let runs = runs(20);
     std::thread::scope(|scope| {
-        for (lane, settings) in (0_u64..).zip(LANES) {
+        for (lane, (settings, mode)) in (0_u64..).zip(LANES) {
             let (seed, runs) = (&seed, runs.clone());
             scope.spawn(move || {
-                let mut bench = Lane::new(settings);
+                let mut bench = Lane::new(settings, mode);
                 for run in runs.filter(|run| run % LANES.len() as u64 == lane) {
                     bench.run(&format!("r{run}"), &mut seed.run(run));
                 }
@@ -320,26 +324,30 @@ fn a_shared_file_that_changes_back_is_served_so() {
 #[test]
 fn a_package_that_changes_back_is_delivered_again_in_order() {
     let authority = Authority::of_a_century();
-    each(&[false, true], |&pulled| {
-        let clock = WallClock::new();
-        let node = Node::start_under(&authority, "", &clock.environment());
-        let central = Central::new(&authority, &[Site::node("site", node.address())], "");
-        let pull = || {
-            let mut pull = central.pull(&clock.environment());
-            assert!(pull.join().success(), "{}", pull.log());
-            central.pipeline.consume()
-        };
-        for (times, bytes) in (0..).zip(["A", "B", "A", "C", "B"]) {
-            clock.set(times * QUARTER);
-            send_until_stored(node.address(), "host.0.data", bytes.as_bytes());
-            if pulled {
-                pull();
+    each(
+        &[(false, Mode::Tentacle), (true, Mode::Tentacle), (false, Mode::Standing), (true, Mode::Standing)],
+        |&(pulled, mode)| {
+            let clock = WallClock::new();
+            let node = Node::start_under(&authority, "", &clock.environment());
+            let central = Central::new(&authority, &[Site::node("site", node.address()).over(mode)], "");
+            let pull = || {
+                let mut pull = central.pull(&clock.environment());
+                assert!(pull.join().success(), "{}", pull.log());
+                central.pipeline.consume()
+            };
+            for (times, bytes) in (0..).zip(["A", "B", "A", "C", "B"]) {
+                clock.set(times * QUARTER);
+                send_until_stored(node.address(), "host.0.data", bytes.as_bytes());
+                if pulled {
+                    pull();
+                }
             }
-        }
-        let arrivals: Vec<Arrival> = pull();
-        let order: Vec<_> = arrivals.iter().map(|arrival| String::from_utf8_lossy(&arrival.bytes)).collect();
-        assert_eq!(order, ["A", "B", "A", "C", "B"], "pulled between: {pulled}");
-        let times: Vec<SystemTime> = arrivals.iter().map(|arrival| arrival.modified).collect();
-        assert!(times.is_sorted(), "{times:?}");
-    });
+            let arrivals: Vec<Arrival> = pull();
+            let order: Vec<_> =
+                arrivals.iter().map(|arrival| String::from_utf8_lossy(&arrival.bytes)).collect();
+            assert_eq!(order, ["A", "B", "A", "C", "B"], "{mode:?}, pulled between: {pulled}");
+            let times: Vec<SystemTime> = arrivals.iter().map(|arrival| arrival.modified).collect();
+            assert!(times.is_sorted(), "{times:?}");
+        },
+    );
 }

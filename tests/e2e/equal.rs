@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::node::Node;
 use tidegate_tests::oracle::Oracle;
+use tidegate_tests::scenarios::each;
 use tidegate_tests::sender::send_until_stored;
 use tidegate_tests::until;
 
@@ -27,10 +28,10 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(settings: &str) -> Scene {
+    fn new(mode: Mode, settings: &str) -> Scene {
         let authority = Authority::new();
         let node = Node::start(&authority, settings);
-        let central = Central::new(&authority, &[Site::node("site", node.address())], "");
+        let central = Central::new(&authority, &[Site::node("site", node.address()).over(mode)], "");
         Scene { node, central, oracle: Oracle::default() }
     }
 
@@ -53,44 +54,50 @@ impl Scene {
 
 #[test]
 fn within_the_window_the_same_bytes_arrive_once() {
-    let scene = Scene::new("");
-    scene.oracle.expect(NAME, b"same");
-    scene.send(b"same");
-    scene.send(b"same");
-    assert_eq!(scene.node.packages().len(), 1, "not pulled yet");
-    scene.pull();
-    scene.send(b"same");
-    assert_eq!(scene.node.packages().len(), 0, "pulled already");
-    scene.pull();
-    scene.comes_out_right();
+    each(&Mode::ALL, |&mode| {
+        let scene = Scene::new(mode, "");
+        scene.oracle.expect(NAME, b"same");
+        scene.send(b"same");
+        scene.send(b"same");
+        assert_eq!(scene.node.packages().len(), 1, "not pulled yet");
+        scene.pull();
+        scene.send(b"same");
+        assert_eq!(scene.node.packages().len(), 0, "pulled already");
+        scene.pull();
+        scene.comes_out_right();
+    });
 }
 
 #[test]
 fn after_the_window_they_are_another_package() {
-    let scene = Scene::new(SHORT);
-    scene.oracle.expect_times(NAME, b"same", 3);
-    scene.send(b"same");
-    until::pause(AFTERWARDS);
-    scene.send(b"same");
-    assert_eq!(scene.node.packages().len(), 2, "not pulled yet");
-    scene.pull();
-    until::pause(AFTERWARDS);
-    scene.send(b"same");
-    scene.pull();
-    scene.comes_out_right();
+    each(&Mode::ALL, |&mode| {
+        let scene = Scene::new(mode, SHORT);
+        scene.oracle.expect_times(NAME, b"same", 3);
+        scene.send(b"same");
+        until::pause(AFTERWARDS);
+        scene.send(b"same");
+        assert_eq!(scene.node.packages().len(), 2, "not pulled yet");
+        scene.pull();
+        until::pause(AFTERWARDS);
+        scene.send(b"same");
+        scene.pull();
+        scene.comes_out_right();
+    });
 }
 
 #[test]
 fn a_name_that_is_always_the_same_carries_every_package() {
-    let scene = Scene::new(SHORT);
-    for bytes in [b"X", b"Y"] {
-        scene.oracle.expect_times(NAME, bytes, 2);
-    }
-    for _ in 0..2 {
-        scene.send(b"X");
-        scene.send(b"Y");
-        scene.pull();
-        until::pause(AFTERWARDS);
-    }
-    scene.comes_out_right();
+    each(&Mode::ALL, |&mode| {
+        let scene = Scene::new(mode, SHORT);
+        for bytes in [b"X", b"Y"] {
+            scene.oracle.expect_times(NAME, bytes, 2);
+        }
+        for _ in 0..2 {
+            scene.send(b"X");
+            scene.send(b"Y");
+            scene.pull();
+            until::pause(AFTERWARDS);
+        }
+        scene.comes_out_right();
+    });
 }

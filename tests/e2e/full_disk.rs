@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::node::Node;
 use tidegate_tests::oracle::{Arrival, Oracle};
@@ -22,7 +22,7 @@ use tidegate_tests::small_disk::{Scarce, SmallDisk, inside_namespace};
 use tidegate_tests::tap::{Chunk, From, Tap, Verdict};
 use tidegate_tests::until;
 
-/// Lanes beside each other.
+/// Lanes beside each other. Odd ones are pulled over relay.
 const LANES: u64 = 4;
 
 /// How large a disk is: with room for the segments that a spool sets aside, or for a database and its write-ahead log of
@@ -159,14 +159,15 @@ struct Data {
 }
 
 impl Lane {
-    fn new() -> Lane {
+    fn new(mode: Mode) -> Lane {
         let authority = Authority::new();
         let mut node = Node::start(&authority, NODE);
         node.kill();
         let valve = Arc::<Valve>::default();
         let rule = Arc::clone(&valve);
         let pulls = Tap::at(node.front(), node.address(), move |chunk| rule.pass(chunk));
-        let mut central = Central::new(&authority, &[Site::node("site", node.front())], SERVER);
+        let site = Site::node("site", node.front()).over(mode);
+        let mut central = Central::new(&authority, &[site], SERVER);
         let places = [node.storage(), central.pipeline.directory().to_owned(), central.state()];
         let disks = places.map(|path| Arc::new(SmallDisk::mount(&path, DISK_BYTES, DISK_INODES)));
         node.restart();
@@ -309,7 +310,7 @@ fn full_disks_lose_and_double_nothing_and_everybody_resumes_when_room_returns() 
         for lane in 0..LANES {
             let (seed, noticed, runs) = (&seed, &noticed, runs.clone());
             scope.spawn(move || {
-                let mut bench = Lane::new();
+                let mut bench = Lane::new(Mode::of(lane));
                 for run in runs.filter(|run| run % LANES == lane) {
                     bench.run(run, &mut seed.run(run));
                 }
@@ -335,8 +336,10 @@ fn a_node_that_starts_on_a_full_disk_is_pulled_empty_unaided() {
         return;
     }
     let seed = &mut Seed::from_environment();
-    for scarce in [Scarce::Bytes, Scarce::Inodes] {
-        let mut lane = Lane::new();
+    for (scarce, mode) in
+        [Scarce::Bytes, Scarce::Inodes].map(|scarce| [Mode::Tentacle].map(|mode| (scarce, mode))).concat()
+    {
+        let mut lane = Lane::new(mode);
         for round in 0..2 {
             lane.valve.close();
             let oracle = Oracle::default();
@@ -352,12 +355,15 @@ fn a_node_that_starts_on_a_full_disk_is_pulled_empty_unaided() {
             }
             lane.valve.open();
             let mut arrived = Vec::new();
-            until::holds(&format!("the node that lacks {scarce:?} is pulled empty in round {round}"), || {
-                arrived.extend(lane.central.pipeline.consume_new());
-                oracle.is_complete(&arrived) && lane.node.packages().is_empty()
-            });
+            until::holds(
+                &format!("the node that lacks {scarce:?} is pulled empty in round {round} ({mode:?})"),
+                || {
+                    arrived.extend(lane.central.pipeline.consume_new());
+                    oracle.is_complete(&arrived) && lane.node.packages().is_empty()
+                },
+            );
             let verdict = oracle.judge(&arrived);
-            assert!(verdict.is_clean(), "{scarce:?}, round {round}: {verdict}");
+            assert!(verdict.is_clean(), "{scarce:?}, {mode:?}, round {round}: {verdict}");
             lane.disks[Place::Node as usize].clear();
         }
         lane.settle();

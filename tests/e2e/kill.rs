@@ -2,15 +2,15 @@
 //! once, whole, and nothing else arrives.
 //!
 //! The moment is a byte: taps on both sides of the node count what passes and strike before a chosen byte goes on, so a
-//! seed repeats a run as far as threads allow. The two lanes have a node, a server and a pipeline each, which live on
-//! from run to run: a run also meets what the runs before left behind.
+//! seed repeats a run as far as threads allow. The lanes have a node, a server and a pipeline each, which live on
+//! from run to run: a run also meets what the runs before left behind. Odd lanes are pulled over relay.
 //!
 //! `TIDEGATE_SEED=n` repeats, `TIDEGATE_FROM=n` and `TIDEGATE_RUNS=n` make other runs than the first 200.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::node::Node;
 use tidegate_tests::oracle::Oracle;
@@ -20,8 +20,8 @@ use tidegate_tests::sender::Sender;
 use tidegate_tests::tap::{From, Fuse, Tap};
 use tidegate_tests::{files, until};
 
-/// Lanes beside each other: one for each core of a small CI machine.
-const LANES: u64 = 2;
+/// Lanes beside each other: two for each core of a small CI machine, so that each way of pulling has one.
+const LANES: u64 = 4;
 
 /// How long a run's senders and pulls go on before a fuse that no byte reached is put out: then the kill hits idling
 /// processes, which is a moment too.
@@ -48,7 +48,7 @@ struct Lane {
 }
 
 impl Lane {
-    fn new() -> Lane {
+    fn new(mode: Mode) -> Lane {
         let authority = Authority::new();
         let node = Node::start(&authority, "");
         let [agents_fuse, pulls_fuse] = [Arc::<Fuse>::default(), Arc::<Fuse>::default()];
@@ -56,7 +56,8 @@ impl Lane {
         let agents = Tap::new(node.address(), move |chunk| fuse.pass(chunk));
         let fuse = Arc::clone(&pulls_fuse);
         let pulls = Tap::at(node.front(), node.address(), move |chunk| fuse.pass(chunk));
-        let mut central = Central::new(&authority, &[Site::node("site", node.front())], SETTINGS);
+        let site = Site::node("site", node.front()).over(mode);
+        let mut central = Central::new(&authority, &[site], SETTINGS);
         central.run();
         let oracle = Arc::default();
         Lane { node, central, oracle, agents, agents_fuse, pulls, pulls_fuse }
@@ -175,7 +176,7 @@ fn acknowledged_files_survive_kills_at_any_moment() {
         for lane in 0..LANES {
             let (seed, runs) = (&seed, runs.clone());
             scope.spawn(move || {
-                let mut bench = Lane::new();
+                let mut bench = Lane::new(Mode::of(lane));
                 for run in runs.filter(|run| run % LANES == lane) {
                     bench.run(&format!("r{run}"), &mut seed.run(run));
                 }
@@ -187,21 +188,45 @@ fn acknowledged_files_survive_kills_at_any_moment() {
 
 #[test]
 fn a_death_between_any_two_steps_of_the_server_repeats_work_and_nothing_else() {
+    deaths(
+        Mode::Tentacle,
+        &[
+            "after-recv:1",
+            "after-recv:2",
+            "after-recv-staged:1",
+            "after-committed:1",
+            "after-rename:1",
+            "after-rename:2",
+            "after-dirsync:1",
+            "after-delivered:1",
+            "after-mv:1",
+            "after-mv:2",
+            "after-released:1",
+        ],
+    );
+}
+
+#[test]
+fn a_death_between_any_two_steps_of_the_server_over_relay_repeats_work_and_nothing_else() {
+    for mode in [Mode::Standing, Mode::Scheduled] {
+        deaths(
+            mode,
+            &[
+                "after-relayed-staged:1",
+                "after-relayed-committed:1",
+                "after-rename:1",
+                "after-rename:2",
+                "after-dirsync:1",
+                "after-relayed-delivered:1",
+                "after-released:1",
+            ],
+        );
+    }
+}
+
+fn deaths(mode: Mode, steps: &[&str]) {
     let authority = Authority::new();
-    let steps = [
-        "after-recv:1",
-        "after-recv:2",
-        "after-recv-staged:1",
-        "after-committed:1",
-        "after-rename:1",
-        "after-rename:2",
-        "after-dirsync:1",
-        "after-delivered:1",
-        "after-mv:1",
-        "after-mv:2",
-        "after-released:1",
-    ];
-    each(&steps, |step| {
+    each(steps, |step| {
         let node = Node::start(&authority, "");
         let oracle = Oracle::default();
         for number in 0..3 {
@@ -209,7 +234,8 @@ fn a_death_between_any_two_steps_of_the_server_repeats_work_and_nothing_else() {
                 (format!("web{number}.170000000{number}.data"), format!("{step}, file {number}"));
             store(&oracle, node.address(), &name, bytes.as_bytes(), Duration::ZERO);
         }
-        let mut central = Central::new(&authority, &[Site::node("site", node.address())], SETTINGS);
+        let site = Site::node("site", node.address()).over(mode);
+        let mut central = Central::new(&authority, &[site], SETTINGS);
         central.run_with(&[("TIDEGATE_CRASH_AT", step)]);
         assert!(!central.process().join().success(), "{step}: it died");
         // The data server does not wait for the restart.

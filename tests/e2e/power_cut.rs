@@ -3,7 +3,7 @@
 //! A user-mode Linux guest runs the node, the sync server and senders on a disk image of its own, and is killed: what
 //! its kernel had not written is gone. The next boot mounts the image, so that the journal is replayed, sends again
 //! what got no answer, pulls everything, and tells what arrived. Several cuts follow each other on one image, with a
-//! growing history.
+//! growing history. Every other image's node is pulled over relay.
 //!
 //! A run is a cut. `TIDEGATE_SEED=n` repeats, `TIDEGATE_RUNS=n` makes more or fewer, `TIDEGATE_FROM=n` begins later; a
 //! slice that begins inside a chain of cuts begins with an empty disk.
@@ -78,7 +78,7 @@ fn acknowledged_files_survive_power_cuts() {
 }
 
 fn cut(file_system: FileSystem, number: u64, runs: std::ops::Range<u64>, seed: &Seed) {
-    let mut chain = Chain::new(file_system, number, Mode::Tentacle);
+    let mut chain = Chain::new(file_system, number, Mode::of(number));
     for run in runs.clone() {
         let (orders, moment) = plan(&mut seed.run(run));
         let found = chain.boot(orders.clone(), moment);

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::faults::{Answer, Fault, Faults, WRITES};
 use tidegate_tests::node::Node;
@@ -86,9 +86,9 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(victim: Victim, authority: &Authority) -> Lane {
+    fn new(victim: Victim, mode: Mode, authority: &Authority) -> Lane {
         let mut node = Node::start(authority, NODE);
-        let mut central = Central::new(authority, &[Site::node("site", node.address())], SERVER);
+        let mut central = Central::new(authority, &[Site::node("site", node.address()).over(mode)], SERVER);
         match victim {
             Victim::Node => {
                 node.kill();
@@ -311,22 +311,22 @@ fn faults(counted: &BTreeMap<&'static str, u64>) -> Vec<Fault> {
     faults
 }
 
-fn sweep(victim: Victim) {
+fn sweep(victim: Victim, mode: Mode) {
     let seed = Seed::from_environment();
     let authority = Authority::new();
-    let mut first = Lane::new(victim, &authority);
+    let mut first = Lane::new(victim, mode, &authority);
     let counted = first.count(&seed);
     first.settle();
     let faults = faults(&counted);
     let runs = runs(faults.len() as u64);
     let runs = runs.start..runs.end.min(faults.len() as u64);
-    eprintln!("{victim:?}: {counted:?}: {} faults, of which {runs:?}", faults.len());
+    eprintln!("{victim:?}, {mode:?}: {counted:?}: {} faults, of which {runs:?}", faults.len());
     let next = Mutex::new(runs);
     let failed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..LANES {
             scope.spawn(|| {
-                let mut lane = Lane::new(victim, &authority);
+                let mut lane = Lane::new(victim, mode, &authority);
                 loop {
                     let run = next.lock().expect("no holder panics").next();
                     let Some(run) = run else { return lane.settle() };
@@ -335,7 +335,7 @@ fn sweep(victim: Victim) {
                         let words = panic.downcast_ref::<String>().cloned().unwrap_or_default();
                         failed.lock().expect("no holder panics").push(words);
                         // What it left is nobody else's.
-                        lane = Lane::new(victim, &authority);
+                        lane = Lane::new(victim, mode, &authority);
                     }
                 }
             });
@@ -347,10 +347,20 @@ fn sweep(victim: Victim) {
 
 #[test]
 fn the_node_keeps_its_promise_whichever_system_call_fails() {
-    sweep(Victim::Node);
+    sweep(Victim::Node, Mode::Tentacle);
+}
+
+#[test]
+fn the_node_keeps_its_promise_over_relay_whichever_system_call_fails() {
+    sweep(Victim::Node, Mode::Standing);
 }
 
 #[test]
 fn the_server_keeps_its_promise_whichever_system_call_fails() {
-    sweep(Victim::Server);
+    sweep(Victim::Server, Mode::Tentacle);
+}
+
+#[test]
+fn the_server_keeps_its_promise_over_relay_whichever_system_call_fails() {
+    sweep(Victim::Server, Mode::Scheduled);
 }

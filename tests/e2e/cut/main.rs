@@ -34,11 +34,19 @@ const BEYOND: u64 = 8;
 struct Session {
     /// Of the dialler, of the listener.
     bytes: [u64; 2],
+    /// So many of them are left out, because another sweep cuts there.
+    before: [u64; 2],
 }
 
 impl Session {
     fn new(bytes: [u64; 2]) -> Session {
-        Session { bytes: bytes.map(|bytes| bytes + BEYOND) }
+        Session::after([0; 2], bytes)
+    }
+
+    /// Only what comes after so many bytes.
+    fn after(before: [u64; 2], bytes: [u64; 2]) -> Session {
+        let left = |side: usize| bytes[side].saturating_sub(before[side]) + BEYOND;
+        Session { bytes: [left(0), left(1)], before }
     }
 
     /// How many cuts a sweep makes.
@@ -49,8 +57,8 @@ impl Session {
     fn cut(&self, run: u64) -> Cut {
         let how = if run.is_multiple_of(2) { How::End } else { How::Reset };
         match run.checked_sub(self.bytes[0]) {
-            None => Cut { from: From::Dialler, at: run, how },
-            Some(at) => Cut { from: From::Listener, at, how },
+            None => Cut { from: From::Dialler, at: self.before[0] + run, how },
+            Some(at) => Cut { from: From::Listener, at: self.before[1] + at, how },
         }
     }
 }
@@ -73,7 +81,9 @@ fn sweep<L: Send>(
     share(lanes, all.clone(), one, end);
     let missed = missed.into_inner();
     eprintln!("cuts {all:?} of a session of {:?} bytes, {missed} after its end", session.bytes);
-    assert!(missed <= 4 * BEYOND, "{missed} cuts were not made");
+    // Over relay a session varies: what is acknowledged together, or told between two packages.
+    let most = 4 * BEYOND + session.cuts() / 20;
+    assert!(missed <= most, "{missed} cuts were not made");
 }
 
 /// Shares the runs between the lanes: each takes the next one when it is done.

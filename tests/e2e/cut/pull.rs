@@ -1,6 +1,6 @@
-//! Every byte of a pull over TLS: handshake, listing, three packages, their moving away.
+//! Every byte of a pull over TLS, by Tentacle commands and over relay: handshake, three packages, their deletion.
 
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::cutter::{Cut, Cutter, Passed};
 use tidegate_tests::node::Node;
@@ -18,7 +18,7 @@ const FILES: usize = 3;
 
 /// What a session without packages says after its handshake, and a little more: bytes so far before its end belong to the
 /// handshake.
-const AFTER_HANDSHAKE: u64 = 160;
+const AFTER_HANDSHAKE: [(Mode, u64); 2] = [(Mode::Tentacle, 160), (Mode::Scheduled, 700)];
 
 /// A node, a server, and the cut line between them.
 struct Lane {
@@ -37,12 +37,12 @@ struct Load {
 }
 
 impl Lane {
-    fn new() -> Lane {
+    fn new(mode: Mode) -> Lane {
         let authority = Authority::new();
         let node = Node::start(&authority, "");
         let line = Cutter::at(node.front(), node.address());
         line.hold();
-        let mut central = Central::new(&authority, &[Site::node("site", node.front())], EAGER);
+        let mut central = Central::new(&authority, &[Site::node("site", node.front()).over(mode)], EAGER);
         central.run();
         Lane { node, central, line, all: Oracle::default(), load: None }
     }
@@ -101,11 +101,20 @@ impl Lane {
 
 #[test]
 fn a_pull_that_is_cut_at_any_byte_loses_and_doubles_nothing() {
+    all_bytes(AFTER_HANDSHAKE[0]);
+}
+
+#[test]
+fn a_pull_over_relay_that_is_cut_at_any_byte_loses_and_doubles_nothing() {
+    all_bytes(AFTER_HANDSHAKE[1]);
+}
+
+fn all_bytes((mode, after_handshake): (Mode, u64)) {
     let seed = Seed::from_environment();
-    let lanes: Vec<Lane> = (0..LANES).map(|_| Lane::new()).collect();
-    let mut first = Lane::new();
+    let lanes: Vec<Lane> = (0..LANES).map(|_| Lane::new(mode)).collect();
+    let mut first = Lane::new(mode);
     let idle = first.line.serve(None).bytes;
-    let handshake = idle.map(|bytes| bytes.saturating_sub(AFTER_HANDSHAKE));
+    let handshake = idle.map(|bytes| bytes.saturating_sub(after_handshake));
     let session = Session::new(first.run(99_999, &mut seed.run(99_999), None, handshake).bytes);
     first.settle();
     let run = |lane: &mut Lane, run, cut| lane.run(run, &mut seed.run(run), Some(cut), handshake).cut;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::cutter::{Cut, Cutter, How};
 use tidegate_tests::node::Node;
@@ -12,10 +12,10 @@ use tidegate_tests::seed::{Seed, runs};
 use tidegate_tests::tap::From;
 use tidegate_tests::until;
 
-use super::{Offer, share};
+use super::Offer;
 
-/// Lanes beside each other, each with a node and a server.
-const LANES: usize = 3;
+/// Lanes beside each other, each with a node and a server. Odd ones are pulled over relay.
+const LANES: u64 = 4;
 
 /// Cuts that hit one lane at the same time.
 const TOGETHER: u64 = 10;
@@ -26,6 +26,9 @@ const OF_THE_PULLER: u64 = 4;
 /// The least that a body has: the judge knows files by their bytes.
 const UNIQUE: u64 = 16;
 
+/// How long a connection that stays may take to the byte at which it is to be cut.
+const SOON: Duration = Duration::from_millis(400);
+
 /// How long a party bears silence.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -35,6 +38,7 @@ const SERVER: &str =
     "sync_interval = \"5ms\"\nsync_backoff_max = \"20ms\"\nsync_retries = 1\nsync_timeout = \"2s\"";
 
 struct Lane {
+    mode: Mode,
     node: Node,
     central: Central,
     line: Cutter,
@@ -42,13 +46,13 @@ struct Lane {
 }
 
 impl Lane {
-    fn new() -> Lane {
+    fn new(mode: Mode) -> Lane {
         let authority = Authority::new();
         let node = Node::start(&authority, NODE);
         let line = Cutter::at(node.front(), node.address());
-        let mut central = Central::new(&authority, &[Site::node("site", node.front())], SERVER);
+        let mut central = Central::new(&authority, &[Site::node("site", node.front()).over(mode)], SERVER);
         central.run();
-        Lane { node, central, line, oracle: Oracle::default() }
+        Lane { mode, node, central, line, oracle: Oracle::default() }
     }
 
     /// All cuts of one round.
@@ -62,7 +66,10 @@ impl Lane {
                 scope.spawn(move || agent(&[oracle, all], address, &format!("r{round}-{index}"), &mut seed));
             }
             for &cut in &cuts {
-                until_cut(cut, |cut| self.line.serve(Some(cut)).cut);
+                until_cut(cut, |cut| match self.mode {
+                    Mode::Standing => self.line.serve_standing(Some(cut), SOON).cut,
+                    _ => self.line.serve(Some(cut)).cut,
+                });
             }
         });
         let mut arrived = Vec::new();
@@ -134,6 +141,16 @@ fn random_cuts_of_several_connections_at_once_lose_and_double_nothing() {
     let seed = Seed::from_environment();
     let runs = runs(1_000);
     let rounds = runs.start / TOGETHER..runs.end.div_ceil(TOGETHER);
-    let lanes: Vec<Lane> = (0..LANES).map(|_| Lane::new()).collect();
-    share(lanes, rounds, |lane, round| lane.run(round, &mut seed.run(round)), Lane::settle);
+    std::thread::scope(|scope| {
+        for number in 0..LANES {
+            let (seed, rounds) = (&seed, rounds.clone());
+            scope.spawn(move || {
+                let mut lane = Lane::new(Mode::of(number));
+                for round in rounds.filter(|round| round % LANES == number) {
+                    lane.run(round, &mut seed.run(round));
+                }
+                lane.settle();
+            });
+        }
+    });
 }

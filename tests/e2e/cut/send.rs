@@ -2,7 +2,7 @@
 
 use std::io::{Cursor, Write as _};
 
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::cutter::Cutter;
 use tidegate_tests::node::Node;
@@ -22,29 +22,29 @@ const SETTINGS: &str = "sync_interval = \"20ms\"";
 
 #[test]
 fn a_plain_send_that_is_cut_at_any_byte_loses_and_doubles_nothing() {
-    all_bytes(false, "SEND");
+    all_bytes(false, "SEND", Mode::Tentacle);
 }
 
 #[test]
 fn a_packed_send_that_is_cut_at_any_byte_loses_and_doubles_nothing() {
-    all_bytes(false, "ZSEND");
+    all_bytes(false, "ZSEND", Mode::Standing);
 }
 
 #[test]
 fn a_send_over_tls_that_is_cut_at_any_byte_loses_and_doubles_nothing() {
-    all_bytes(true, "SEND");
+    all_bytes(true, "SEND", Mode::Scheduled);
 }
 
 #[test]
 fn a_packed_send_over_tls_that_is_cut_at_any_byte_loses_and_doubles_nothing() {
-    all_bytes(true, "ZSEND");
+    all_bytes(true, "ZSEND", Mode::Tentacle);
 }
 
-fn all_bytes(tls: bool, verb: &str) {
+fn all_bytes(tls: bool, verb: &str, mode: Mode) {
     let seed = Seed::from_environment();
     let authority = Authority::new();
     let node = Node::start(&authority, "");
-    let mut central = Central::new(&authority, &[Site::node("site", node.address())], SETTINGS);
+    let mut central = Central::new(&authority, &[Site::node("site", node.address()).over(mode)], SETTINGS);
     central.run();
     let oracle = Oracle::default();
     let file = |run: u64| {
@@ -74,7 +74,7 @@ fn all_bytes(tls: bool, verb: &str) {
     until::holds("the node is empty", || node.packages().is_empty());
     central.process().terminate();
     let verdict = oracle.judge(&central.pipeline.consume());
-    assert!(verdict.is_clean(), "{verb}, TLS {tls}: {verdict}");
+    assert!(verdict.is_clean(), "{verb}, TLS {tls}, {mode:?}: {verdict}");
     let left = node.files();
     assert!(left.is_empty(), "left on the node: {left:?}");
 }
