@@ -105,7 +105,8 @@ fn a_pull_that_is_stopped_says_so_and_exits_75() {
     let site = Site::start(Manner::Busy);
     let server = Server::new(&[("plant-7", site.address)], "");
     let pull = server.start(&["pull", "--once"]);
-    until("the listing", || text(&server.output(&["status"]).stdout).contains("  stock  ok  "));
+    let status = || text(&server.output(&["status"]).stdout);
+    until("the listing", || status().contains("  stock  ") && status().contains("  ok  "));
     let (code, log) = pull.stop();
     assert_eq!(code, Some(75), "{log}");
     assert!(log.contains("1 of 1 sites were not pulled to the end"), "{log}");

@@ -74,7 +74,7 @@ fn rows_of_every_kind_are_taken_over_in_order_as_often_as_it_is_run() {
     let name = FILES[1].0;
     let done = "UPDATE package SET state = 'delivered', delivered = 1700000000 WHERE CAST(name AS TEXT) = ?1";
     assert_eq!(db.execute(done, [name]).unwrap(), 1);
-    let lost = "INSERT INTO loss VALUES (NULL, 'plant-7', 'data', 'purged', 2, 9, 1700000000, 1700000001)";
+    let lost = "INSERT INTO loss (site, class, reason, packages, bytes, first, last) VALUES ('plant-7', 'data', 'purged', 2, 9, 1700000000, 1700000001)";
     db.execute(lost, []).unwrap();
     let order = "SELECT CAST(name AS TEXT) FROM package WHERE state = 'held' ORDER BY id";
     let order: Vec<String> =
