@@ -337,7 +337,7 @@ fn a_node_that_starts_on_a_full_disk_is_pulled_empty_unaided() {
     }
     let seed = &mut Seed::from_environment();
     for (scarce, mode) in
-        [Scarce::Bytes, Scarce::Inodes].map(|scarce| [Mode::Tentacle].map(|mode| (scarce, mode))).concat()
+        [Scarce::Bytes, Scarce::Inodes].map(|scarce| Mode::ALL.map(|mode| (scarce, mode))).concat()
     {
         let mut lane = Lane::new(mode);
         for round in 0..2 {

@@ -5,11 +5,12 @@
 //! refuses everybody else before it sends anything. Only an operator raises an epoch, by one; a jump is somebody's
 //! mistake. Who a puller is says its certificate, never its words.
 //!
-//! The file is one line, `<epoch> <puller> <since>`. It is durable before the puller hears WELCOME.
+//! The file is one line, `<epoch> <puller> <since>`. It is durable before the puller hears WELCOME. Beside it lies a spare
+//! one, whose room it takes where the disk is full: only the puller can empty that disk.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use tidegate_net::tls::Peer;
@@ -115,8 +116,34 @@ fn parse(text: &str) -> Option<Held> {
 /// Remembers, durably.
 pub(super) fn save(file: &Path, epoch: u64, puller: &str) -> io::Result<Held> {
     let held = Held { epoch, puller: puller.to_owned(), since: now() };
-    durable::replace(file, format!("{} {} {}\n", held.epoch, held.puller, held.since).as_bytes())?;
+    let line = format!("{} {} {}\n", held.epoch, held.puller, held.since);
+    match durable::replace(file, line.as_bytes()) {
+        Err(error) if is_full(&error) && std::fs::remove_file(spare(file)).is_ok() => {
+            durable::replace(file, line.as_bytes())?;
+        }
+        written => {
+            written?;
+            set_room_aside(file);
+        }
+    }
     Ok(held)
+}
+
+/// Sets room aside for [`save`]. Where there is none now, the next start tries again.
+pub(super) fn set_room_aside(file: &Path) {
+    let spare = spare(file);
+    if std::fs::metadata(&spare).is_err() && std::fs::write(&spare, [0; FILE_MAX as usize]).is_err() {
+        // Half of it is of no use.
+        let _ = std::fs::remove_file(spare);
+    }
+}
+
+fn spare(file: &Path) -> PathBuf {
+    file.with_extension("spare")
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Forgets, durably, and says what it was. Also what cannot be read is forgotten.

@@ -69,6 +69,7 @@ pub(super) enum Rejected {
 
 impl Pullers {
     pub(crate) fn new(file: PathBuf, fatal: Fatal) -> Self {
+        epoch::set_room_aside(&file);
         Self { file, fatal, accepted: AtomicU64::new(0), current: Mutex::new(None) }
     }
 
