@@ -11,6 +11,7 @@
 mod pull;
 mod random;
 mod send;
+mod standing;
 mod stock;
 
 use std::ops::Range;

@@ -11,6 +11,7 @@ mod rogue;
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -142,7 +143,7 @@ impl Bench {
 }
 
 /// The number in a package's file name.
-fn number_of(package: &std::path::Path) -> Number {
+fn number_of(package: &Path) -> Number {
     let name = package.file_name().expect("a package has a name").to_string_lossy().into_owned();
     let mut parts = name.split('-').map(|part| u64::from_str_radix(part, 16).expect("a number"));
     let mut next = || parts.next().expect("run and counter");
@@ -229,11 +230,15 @@ impl Bench {
             assert!(own, "{} came under another name", arrival.name);
         }
         let mut beside = files::below(central.pipeline.directory());
-        beside.retain(|path| {
-            !path.starts_with(".tidegate/quarantine") && !path.ends_with(".tidegate/ledger-id")
-        });
+        // What is in quarantine keeps the name under which it was staged, which is the server's own.
+        let own = |path: &PathBuf| {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let number = name.strip_suffix(".staged").unwrap_or("x");
+            name == "ledger-id" || number.chars().all(|digit| digit.is_ascii_hexdigit() || digit == '-')
+        };
+        beside.retain(|path| path.parent() != Some(Path::new(".tidegate")) || !own(path));
         assert!(beside.is_empty(), "in the pipeline's directory: {beside:?}");
-        let escaped = |path: &std::path::PathBuf| path.to_string_lossy().contains("evil");
+        let escaped = |path: &PathBuf| path.to_string_lossy().contains("evil");
         let outside = [central.state(), central.pipeline.directory().join("..")];
         for directory in outside {
             let entries = std::fs::read_dir(directory).expect("it is there").flatten();
