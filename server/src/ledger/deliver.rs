@@ -8,6 +8,10 @@ use rusqlite::params;
 use super::span::Kind;
 use super::{Batch, Package, seconds};
 
+/// Asked for every batch: a quarantine full of other packages must not be looked through.
+pub(super) const HAS_DAMAGED: &str = "
+    SELECT 1 FROM package WHERE site = ?1 AND state = 'quarantined' AND on_site = 1 AND reason LIKE 'damaged%'";
+
 /// What a batch delivered of one site.
 struct Sum<'p> {
     packages: u64,
@@ -65,12 +69,7 @@ impl Batch<'_> {
     }
 
     fn has_damaged(&self, site: &str) -> rusqlite::Result<bool> {
-        self.tx
-            .prepare_cached(
-                "SELECT 1 FROM package
-                 WHERE site = ?1 AND state = 'quarantined' AND on_site = 1 AND reason LIKE 'damaged%'",
-            )?
-            .exists([site])
+        self.tx.prepare_cached(HAS_DAMAGED)?.exists([site])
     }
 
     /// A damaged copy that was put aside is not the last word about a package any more.

@@ -19,6 +19,10 @@ const ROWS_MAX: i64 = 10_000;
 /// whatever the class.
 const SITE_ROWS_MAX: i64 = if cfg!(test) { 3 } else { 1_000 };
 
+/// Records of a site that one transaction takes, which all sites wait for. An honest node has no more on their way;
+/// beyond it they are written in several, one behind the other.
+const RECORDS_MAX: usize = 256;
+
 /// What one row may sum up; beyond it a site's numbers are no count of anything, and sums of rows would overflow.
 const SUM_MAX: i64 = 1 << 50;
 
@@ -162,9 +166,15 @@ impl Batch<'_> {
     /// than any before: a site that was rolled back counts again from where it was. Returns how many were new.
     pub(crate) fn lost_at_site(&self, site: &str, records: &[LossRecord]) -> rusqlite::Result<usize> {
         let mut new = 0;
+        let mut rows: i64 = self
+            .tx
+            .prepare_cached("SELECT count(*) FROM loss WHERE place = 'site' AND site = ?1")?
+            .query_row([site], |row| row.get(0))?;
+        let mut more_spans = false;
         for record in records {
             let LossRecord { number, class, reason, packages, bytes, first, last } = record;
-            if self.is_counted(site, record)? {
+            let counted = self.counted_before(site, number.run)?;
+            if counted.is_some_and(|span| span.covers(*number, *last)) {
                 continue;
             }
             new += 1;
@@ -175,9 +185,10 @@ impl Batch<'_> {
                 REASONS.iter().find(|(code, _)| code == reason).map_or(UNKNOWN_REASON, |(_, word)| word);
             let [packages, bytes] =
                 [packages, bytes].map(|sum| i64::try_from(*sum).unwrap_or(SUM_MAX).min(SUM_MAX));
+            let newest = *last;
             let [first, last] = [first, last].map(|time| time.div_euclid(1_000));
-            let row = self.row_to_add_to(site, &class, reason)?;
-            if let Some(row) = row {
+            let full = rows >= SITE_ROWS_MAX;
+            if let Some(row) = full.then(|| self.row_to_add_to(site, &class, reason)).transpose()?.flatten() {
                 self.tx
                     .prepare_cached(
                         "UPDATE loss SET packages = min(packages + ?2, ?6), bytes = min(bytes + ?3, ?6),
@@ -191,33 +202,21 @@ impl Batch<'_> {
                          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'site')",
                     )?
                     .execute(params![site, class, reason, packages, bytes, first, last])?;
+                rows += 1;
             }
             // A site tells its records in order, and merges the oldest: numbers between two were there.
-            let Some(counted) = self.counted_before(site, number.run)? else {
-                self.received(Kind::Loss, site, [(*number, record.last)])?;
-                continue;
-            };
-            let Numbers { run, first, last } = counted.numbers;
-            let numbers = Numbers { run, first: first.min(number.counter), last: last.max(number.counter) };
-            self.extend(Kind::Loss, site, Span { numbers, newest: counted.newest.max(record.last) })?;
+            let this = Span { numbers: Numbers::one(*number), newest };
+            let span = counted.map_or(this, |counted| counted.joined(this));
+            more_spans |= self.extend(Kind::Loss, site, span)?;
+        }
+        if more_spans {
+            self.forget_spans(Kind::Loss, site)?;
         }
         Ok(new)
     }
 
-    fn is_counted(&self, site: &str, record: &LossRecord) -> rusqlite::Result<bool> {
-        let counted = self.counted_before(site, record.number.run)?;
-        Ok(counted.is_some_and(|span| span.covers(record.number, record.last)))
-    }
-
     /// The row that another loss is added to where there are too many.
     fn row_to_add_to(&self, site: &str, class: &str, reason: &str) -> rusqlite::Result<Option<i64>> {
-        let rows: i64 = self
-            .tx
-            .prepare_cached("SELECT count(*) FROM loss WHERE place = 'site' AND site = ?1")?
-            .query_row([site], |row| row.get(0))?;
-        if rows < SITE_ROWS_MAX {
-            return Ok(None);
-        }
         let newest = |sql: &str| -> rusqlite::Result<Option<i64>> {
             self.tx
                 .prepare_cached(&format!(
@@ -232,6 +231,7 @@ impl Batch<'_> {
 impl Ledger {
     /// Records what a site told of its losses, durably. Returns how many were new.
     pub(crate) fn lost_at_site(&self, site: &str, records: &[LossRecord]) -> Result<usize, LedgerError> {
-        self.write(|batch| batch.lost_at_site(site, records))
+        let chunks = records.chunks(RECORDS_MAX);
+        chunks.map(|records| self.write(|batch| batch.lost_at_site(site, records))).sum()
     }
 }

@@ -31,10 +31,14 @@ impl Row {
         for Number { run, counter } in numbers {
             match rows.last_mut() {
                 Some(row) if row.run == run && row.last.checked_add(1) == Some(counter) => row.last = counter,
-                _ => rows.push(Self { run, first: counter, last: counter }),
+                _ => rows.push(Self::one(Number { run, counter })),
             }
         }
         rows
+    }
+
+    pub(super) fn one(Number { run, counter }: Number) -> Self {
+        Self { run, first: counter, last: counter }
     }
 
     pub(super) fn first(&self) -> Number {

@@ -17,8 +17,12 @@ const ROWS_BEYOND: u64 = 64;
 /// The packages with these numbers, of whatever site.
 const BY_NUMBER: &str = "number >= ?1 AND number <= ?2 LIMIT ?3";
 
-/// All of a name that carries a time: few.
-const BY_NAME: &str = "name = ?1 AND site = ?2";
+/// Those of a name that carries a time: few, and the newest if a hostile site makes them many. What is beyond comes
+/// twice at worst.
+const BY_NAME: &str = "name = ?1 AND site = ?2 ORDER BY id DESC LIMIT 64";
+
+/// Those of a name that came without a number and are not history. A plugin's name has any number of others.
+const UNNUMBERED_BY_NAME: &str = "site = ?1 AND name = ?2 AND number IS NULL AND (state IN ('held', 'committed') OR on_site = 1) ORDER BY id";
 
 impl Ledger {
     /// The packages that have one of these numbers, of all sites.
@@ -33,7 +37,8 @@ impl Ledger {
         Ok(packages)
     }
 
-    /// A site's packages of this name: all if it is `timed`, else those that are not history.
+    /// A site's packages of this name among which a repeat may be found, in arrival order: if it is not `timed`, those
+    /// that came without a number and are not history.
     pub(crate) fn same_name(
         &self,
         site: &str,
@@ -41,9 +46,11 @@ impl Ledger {
         timed: bool,
     ) -> Result<Vec<Package>, LedgerError> {
         if timed {
-            self.select(BY_NAME, params![name.as_bytes(), site])
+            let mut packages = self.select(BY_NAME, params![name.as_bytes(), site])?;
+            packages.reverse();
+            Ok(packages)
         } else {
-            self.open_packages(site, name)
+            self.select(UNNUMBERED_BY_NAME, params![site, name.as_bytes()])
         }
     }
 
@@ -99,18 +106,22 @@ impl Ledger {
 }
 
 impl Batch<'_> {
-    /// A package that came without a number has one. Returns it as it is now.
+    /// A package that came without a number has one. Returns it as it is then. A row that a command changed since it was
+    /// read stays as it is: its sum would be wrong.
     pub(crate) fn number(
         &self,
         package: &Package,
         number: Number,
         arrival: std::time::SystemTime,
     ) -> rusqlite::Result<Package> {
+        let read = package.sum();
         let package =
             Package { number: Some(number), modified: Some(milliseconds(arrival)), ..package.clone() };
         self.tx
-            .prepare_cached("UPDATE package SET number = ?2, modified = ?3, sum = ?4 WHERE id = ?1")?
-            .execute(params![package.id, number::bytes(number), package.modified, package.sum()])?;
+            .prepare_cached(
+                "UPDATE package SET number = ?2, modified = ?3, sum = ?4 WHERE id = ?1 AND sum = ?5",
+            )?
+            .execute(params![package.id, number::bytes(number), package.modified, package.sum(), read])?;
         Ok(package)
     }
 
@@ -121,5 +132,8 @@ impl Batch<'_> {
 }
 
 #[cfg(test)]
-pub(super) const QUESTIONS: [(&str, &str); 2] =
-    [(BY_NUMBER, "package_number (number>? AND number<?)"), (BY_NAME, "package_name (name=? AND site=?)")];
+pub(super) const QUESTIONS: [(&str, &str); 3] = [
+    (BY_NUMBER, "package_number (number>? AND number<?)"),
+    (BY_NAME, "package_name (name=? AND site=?)"),
+    (UNNUMBERED_BY_NAME, "package_unnumbered (site=? AND name=?)"),
+];

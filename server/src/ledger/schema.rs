@@ -114,6 +114,12 @@ const RELAY: &str = "
     ALTER TABLE package ADD COLUMN number BLOB          -- what its node numbers it: run and counter; NULL: Tentacle
         CHECK (number IS NULL OR length(number) = 16);
     CREATE INDEX package_number ON package (number) WHERE number IS NOT NULL;
+    -- What came over Tentacle and may come again by relay.
+    CREATE INDEX package_unnumbered ON package (site, name)
+        WHERE number IS NULL AND (state IN ('held', 'committed') OR on_site = 1);
+    -- Of what the site may send a good copy.
+    CREATE INDEX package_damaged ON package (site)
+        WHERE state = 'quarantined' AND on_site = 1 AND reason LIKE 'damaged%';
 
     -- Numbers of a run, first to last, that were all received here; of loss records those that are counted.
     CREATE TABLE span (
@@ -136,7 +142,7 @@ const RELAY: &str = "
     ALTER TABLE site ADD COLUMN status_at INTEGER;
 
     ALTER TABLE loss ADD COLUMN place TEXT NOT NULL DEFAULT 'central' CHECK (place IN ('central', 'site'));
-    CREATE INDEX loss_place ON loss (place, site);
+    CREATE INDEX loss_place ON loss (place, site, reason, class);
 ";
 
 /// Creates or updates the tables.

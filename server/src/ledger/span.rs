@@ -51,6 +51,13 @@ impl Span {
         run == number.run && (first..=last).contains(&number.counter) && time <= self.newest
     }
 
+    /// Both as one, with what is between them.
+    pub(super) fn joined(self, other: Self) -> Self {
+        let Row { run, first, last } = self.numbers;
+        let numbers = Row { run, first: first.min(other.numbers.first), last: last.max(other.numbers.last) };
+        Self { numbers, newest: self.newest.max(other.newest) }
+    }
+
     fn sum(&self, kind: Kind, site: &str) -> i64 {
         let Row { run, first, last } = self.numbers;
         let numbers = [run, first, last, self.newest.cast_unsigned()].map(u64::to_be_bytes);
@@ -78,10 +85,12 @@ impl Span {
     }
 }
 
-/// The spans of a run that meet a range of it.
+/// The spans of a run that meet a range of it. They are disjoint: of those that begin before the range only the last
+/// can, and no other is looked at.
 pub(super) const MEETING: &str = "
     SELECT id, run, first, last, newest, sum FROM span
-    WHERE kind = ?1 AND site = ?2 AND run = ?3 AND first <= ?5 AND last >= ?4";
+    WHERE kind = ?1 AND site = ?2 AND run = ?3 AND last >= ?4 AND first <= ?5 AND first >= coalesce(
+        (SELECT max(first) FROM span WHERE kind = ?1 AND site = ?2 AND run = ?3 AND first <= ?4), ?4)";
 
 impl Ledger {
     /// The spans of a site's packages that hold some of these numbers.
@@ -127,7 +136,7 @@ impl Batch<'_> {
         if grown { self.forget_spans(kind, site) } else { Ok(()) }
     }
 
-    /// Adds a span, and joins it with those that it meets or touches. Returns whether there is one more.
+    /// Adds a span, with [`Self::forget_spans`] to follow, and joins it with those that it meets or touches. Returns whether there is one more.
     pub(super) fn extend(&self, kind: Kind, site: &str, span: Span) -> rusqlite::Result<bool> {
         let Row { run, first, last } = span.numbers;
         let mut joined = span;
@@ -141,9 +150,7 @@ impl Batch<'_> {
             found.collect::<rusqlite::Result<Vec<_>>>()?
         };
         for (id, other) in &touched {
-            joined.numbers.first = joined.numbers.first.min(other.numbers.first);
-            joined.numbers.last = joined.numbers.last.max(other.numbers.last);
-            joined.newest = joined.newest.max(other.newest);
+            joined = joined.joined(*other);
             self.tx.prepare_cached("DELETE FROM span WHERE id = ?1")?.execute([id])?;
         }
         self.insert_span(kind, site, joined)?;
@@ -202,7 +209,7 @@ impl Batch<'_> {
         Ok(found.next().transpose()?.map(|(_, span)| span))
     }
 
-    fn forget_spans(&self, kind: Kind, site: &str) -> rusqlite::Result<()> {
+    pub(super) fn forget_spans(&self, kind: Kind, site: &str) -> rusqlite::Result<()> {
         self.tx
             .prepare_cached(
                 "DELETE FROM span WHERE id IN (

@@ -363,7 +363,9 @@ fn questions_about_numbers_are_answered_by_indexes() {
     let mut questions: Vec<_> =
         numbered::QUESTIONS.iter().map(|(question, index)| (packages(question), *index)).collect();
     questions.push((packages(&older), "package_open (site=?)"));
-    questions.push((span::MEETING.to_owned(), "span_run (site=? AND kind=? AND run=? AND first<?)"));
+    questions
+        .push((span::MEETING.to_owned(), "span_run (site=? AND kind=? AND run=? AND first>? AND first<?)"));
+    questions.push((deliver::HAS_DAMAGED.to_owned(), "package_damaged (site=?)"));
     for (question, index) in questions {
         let mut query = db.prepare(&format!("EXPLAIN QUERY PLAN {question}")).unwrap();
         let nothing = vec![rusqlite::types::Null; query.parameter_count()];

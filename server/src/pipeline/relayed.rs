@@ -119,7 +119,11 @@ impl Pipeline {
 
     /// Finds out what each is.
     fn judged(&self, site: &str, batch: Vec<Relayed>) -> Result<Vec<One>, Trouble> {
-        let numbers: Vec<_> = batch.iter().map(|one| one.number).collect();
+        let numbers: Vec<_> = batch
+            .iter()
+            .filter(|one| !matches!(one.what, What::Skipped { .. }))
+            .map(|one| one.number)
+            .collect();
         let known = self.known(site, &numbers)?;
         let mut rolled_back: Vec<Number> = Vec::new();
         let mut judged = Vec::with_capacity(batch.len());
