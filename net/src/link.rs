@@ -7,6 +7,8 @@
 //!   for that event (an fsync under load), and a peer that sent a command and its body at once waits no more than
 //!   4 s for the first reply. What the owner says between two calls shares a write.
 //! - A machine that waits for its owner is not fed: nothing is read, so the peer feels the back-pressure.
+//! - A machine that always has something to tell is fed all the same: what the peer has said is looked for before every
+//!   event, not only before a wait, else an end that sends without pause would never hear that it should stop.
 //! - Every wait ends: reading at the machine's deadline, writing when the peer takes less than `TAKEN_PER_SECOND`
 //!   over a whole timeout. (Taken is what the kernel took: what lies in its buffers is not seen from here.)
 //! - Dropping the future of [`Link::next`] or [`Link::flush`] loses nothing.
@@ -53,6 +55,8 @@ pub struct Link<S, M> {
     body: usize,
     used: usize,
     ended: bool,
+    /// Reading failed, and the machine may have something to tell of what came before.
+    broken: Option<io::Error>,
     nudged: Option<Time>,
     /// Until when the peer has to take so many bytes, while there is output: a share that was begun goes on when the
     /// future that waited for it was dropped.
@@ -89,6 +93,7 @@ where
             body: 0,
             used: 0,
             ended: false,
+            broken: None,
             nudged: None,
             share: None,
         }
@@ -119,6 +124,7 @@ where
         self.drop_used();
         loop {
             self.flush().await?;
+            self.look().await;
             if let Some(event) = self.step()? {
                 return Ok(event);
             }
@@ -166,15 +172,41 @@ where
         Ok(step.event)
     }
 
+    /// Takes input that is there already, if the machine has none left and wants any. Does not wait.
+    async fn look(&mut self) {
+        if self.used < self.input.len() || self.is_deaf() || self.broken.is_some() {
+            return;
+        }
+        self.broken = poll_fn(|cx| match self.poll_read(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Some(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(None),
+        })
+        .await;
+    }
+
+    /// Whether nothing is to be read.
+    fn is_deaf(&self) -> bool {
+        self.ended || self.machine.blocked()
+    }
+
     /// Waits for input, if the machine wants any, or for its deadline.
     async fn wait(&mut self) -> Result<(), LinkError> {
+        let deaf = self.is_deaf();
+        if !deaf && let Some(error) = self.broken.take() {
+            return Err(LinkError::Io(error));
+        }
         let deadline = self.machine.deadline().map(|deadline| match self.nudged {
             Some(nudged) => deadline.max(nudged + NUDGE_PAUSE),
             None => deadline,
         });
         let wake = deadline.map(|deadline| self.origin + deadline);
-        let deaf = self.ended || self.machine.blocked();
-        let input = poll_fn(|cx| if deaf { Poll::Pending } else { self.poll_read(cx) });
+        let input = poll_fn(|cx| {
+            let read = if deaf { Poll::Pending } else { self.poll_read(cx) };
+            if !deaf && read.is_pending() {
+                self.free_buffers();
+            }
+            read
+        });
         let read = match wake {
             Some(wake) => timeout_at(wake, input).await.ok(),
             None => Some(input.await),
@@ -188,10 +220,7 @@ where
         let mut stack = [MaybeUninit::<u8>::uninit(); READ_MAX];
         let mut buffer = ReadBuf::uninit(&mut stack);
         match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-            Poll::Pending => {
-                self.free_buffers();
-                return Poll::Pending;
-            }
+            Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(())) => {}
             // A TLS peer that closes without saying so (Perl does). Sizes are announced, so the machine sees a cut.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}

@@ -125,9 +125,11 @@ async fn files_travel_over_a_tls_link() {
     assert!(matches!(&over, LinkError::Closed(close) if close.is_clean()), "{over}");
 }
 
-/// Echoes lines; `hold` waits for the owner's `go`; `bang` ends the connection after a last word.
+/// Echoes lines; `hold` waits for the owner's `go`; `bang` ends the connection after a last word. A chatty one has
+/// something to tell whenever there is no input.
 #[derive(Default)]
 struct Toy {
+    chatty: bool,
     output: Vec<u8>,
     blocked: bool,
     deadline: Option<Time>,
@@ -139,6 +141,7 @@ enum ToyEvent {
     Line,
     Deadline,
     LastWord,
+    Chat,
 }
 
 impl Machine for Toy {
@@ -151,6 +154,9 @@ impl Machine for Toy {
                 self.deadline = None;
                 return Ok(Step { used: 0, event: Some(ToyEvent::Deadline) });
             }
+        }
+        if self.chatty && input.is_empty() {
+            return Ok(Step { used: 0, event: Some(ToyEvent::Chat) });
         }
         let Some(end) = input.iter().position(|byte| *byte == b'\n').filter(|_| !self.blocked) else {
             return Ok(Step { used: if self.blocked { 0 } else { input.len() }, event: None });
@@ -189,6 +195,25 @@ async fn events_of_one_read_come_one_by_one() {
     let mut link = Link::new(near, Toy::default(), PATIENCE);
     far.write_all(b"one\ntwo\n").await.unwrap();
     for line in [b"one\n", b"two\n"] {
+        assert_eq!(link.next().await.unwrap(), ToyEvent::Line);
+        assert_eq!(link.chunk(), line);
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_always_has_something_to_tell_hears_its_peer() {
+    let (near, mut far) = duplex(1024);
+    let mut link = Link::new(near, Toy { chatty: true, ..Toy::default() }, PATIENCE);
+    assert_eq!(link.next().await.unwrap(), ToyEvent::Chat);
+    far.write_all(b"one\n").await.unwrap();
+    assert_eq!(link.next().await.unwrap(), ToyEvent::Line);
+    assert_eq!(link.chunk(), b"one\n");
+    // A machine that waits is not fed by that either.
+    far.write_all(b"hold\nafter\n").await.unwrap();
+    assert_eq!(link.next().await.unwrap(), ToyEvent::Line);
+    far.write_all(b"more\n").await.unwrap();
+    link.machine().blocked = false;
+    for line in [&b"after\n"[..], b"more\n"] {
         assert_eq!(link.next().await.unwrap(), ToyEvent::Line);
         assert_eq!(link.chunk(), line);
     }
