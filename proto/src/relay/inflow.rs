@@ -260,7 +260,8 @@ impl Open {
         if self.ended && !self.fruitful {
             return Err(Violation::EmptyFrame);
         }
-        let stuck = self.end == 0 && input.pos() < bytes.len();
+        // At the end of a frame the rest is another one's.
+        let stuck = !self.ended && self.end == 0 && input.pos() < bytes.len();
         if stuck || self.barren > BARREN_MAX {
             return Err(Violation::Barren);
         }

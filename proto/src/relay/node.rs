@@ -154,6 +154,7 @@ impl Node {
         }
         self.pulse.speak();
         self.outbox.release(now);
+        self.note_room();
     }
 
     /// Flushes: for an owner that has nothing to give at the moment although there are packages (claimed by another
@@ -162,6 +163,7 @@ impl Node {
         self.sending.pause(now, self.outbox.end());
         self.pulse.speak();
         self.outbox.release(now);
+        self.note_room();
     }
 
     /// Says that everything acknowledged up to `upto` is gone, durably. Each time of a greater number.
@@ -172,9 +174,11 @@ impl Node {
         }
     }
 
-    /// Tells the node's numbers. A puller that only looks does not hear them.
+    /// Tells the node's numbers. A puller that only looks does not hear them, nor does one whose line is behind: newer
+    /// ones will come, and these would only queue up.
     pub fn status(&mut self, status: &Status) {
-        if self.is_open_for(Purpose::Stream) || self.is_open_for(Purpose::List) {
+        let wanted = self.is_open_for(Purpose::Stream) || self.is_open_for(Purpose::List);
+        if wanted && self.outbox.has_room() {
             self.say(&Frame::Status(Box::new(status.clone())));
         }
     }
@@ -213,7 +217,7 @@ impl Node {
         }
         self.say(&Frame::Listing { names: rest.into(), last });
         self.listing = !last;
-        self.told_room &= self.has_room();
+        self.note_room();
     }
 
     /// Says why it leaves: the next step ends with [`Close::Closed`]. What is said already still goes out.
@@ -246,7 +250,13 @@ impl Node {
         if !self.is_over() {
             frame.write(self.outbox.end());
             self.pulse.speak();
+            self.note_room();
         }
+    }
+
+    /// After anything that may have filled the output: the owner is told again when there is room, whoever took it.
+    fn note_room(&mut self) {
+        self.told_room &= self.has_room();
     }
 
     /// An owner that does what it may not has a bug; what it wanted to say would be missed, so the connection ends.
@@ -279,7 +289,7 @@ impl Node {
         }
         self.pulse.speak();
         self.outbox.release(now);
-        self.told_room &= self.has_room();
+        self.note_room();
     }
 
     fn may_send(&self) -> bool {
@@ -411,10 +421,16 @@ impl Machine for Node {
                 return Err(self.end(Close::NoHello));
             }
             Turn::Open => {
+                // What leaves at the pace of the rate, or of the line, is sign of life enough; a PING would queue behind it.
+                if !self.outbox.has_room() {
+                    self.pulse.speak();
+                }
                 if let Some(number) = self.pulse.ping(now) {
                     self.say(&Frame::Ping(number));
                 }
                 self.pulse.settle(now);
+                // The compressor may have been flushed.
+                self.note_room();
                 if step.event.is_none() {
                     step.event = self.news(now);
                 }

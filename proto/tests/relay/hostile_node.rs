@@ -163,6 +163,20 @@ fn small_windows_are_taken() {
 }
 
 #[test]
+fn a_frame_that_begins_in_the_data_in_which_another_ends_is_taken() {
+    let first = record(1, b"x");
+    let block = &(first.len() as u32 * 8).to_le_bytes()[..3];
+    let open = [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x50][..], block, &first].concat();
+    // The last block of the first one is empty, and comes with the second.
+    let rest = [&[1, 0, 0][..], &zstd(&record(2, b"y"))].concat();
+    for chunk in [1, 7, usize::MAX] {
+        let mut puller = puller(Purpose::Stream);
+        let (_, close) = hear(&mut puller, &[data(&open), data(&rest)].concat(), chunk);
+        assert_eq!((close, puller.received()), (None, 2 * 1025));
+    }
+}
+
+#[test]
 fn compressed_nothing() {
     refused(&data(&zstd(b"")), "an empty zstd frame");
     // Blocks of nothing, without end.

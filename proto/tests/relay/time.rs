@@ -1,7 +1,9 @@
 //! Keep-alive, rests and rates, with times that are given.
 
 use tidegate_proto::relay::frame::Frame;
-use tidegate_proto::relay::{CloseCode, Farewell, Hello, Node, NodeEvent, Puller, PullerEvent, Purpose};
+use tidegate_proto::relay::{
+    CloseCode, Farewell, Hello, LossRecord, Node, NodeEvent, Puller, PullerEvent, Purpose, Status,
+};
 use tidegate_proto::{Close, Machine, Time};
 
 use crate::pair::{Pair, hello, number, package, pump, welcome};
@@ -146,6 +148,27 @@ fn what_the_owner_forgets_to_flush_goes_by_itself() {
 }
 
 #[test]
+fn whoever_filled_the_output_the_owner_hears_when_there_is_room_again() {
+    let mut node = node(Purpose::Stream);
+    let mut input = frames(&[Frame::Credit(1 << 20)]);
+    assert_eq!(pump(&mut node, &mut input, usize::MAX, Time::ZERO).0, [NodeEvent::Room]);
+    let record = |counter| LossRecord {
+        number: number(counter),
+        class: "a class whose name is a long one".into(),
+        reason: 1,
+        packages: 2,
+        bytes: 3,
+        first: 4,
+        last: 5,
+    };
+    let records: Vec<_> = (1..=node.losses_room() as u64).map(record).collect();
+    node.losses(&records);
+    assert!(!node.may_begin(Time::ZERO), "the output is full");
+    node.output().clear();
+    assert_eq!(pump(&mut node, &mut input, usize::MAX, Time::ZERO).0, [NodeEvent::Room]);
+}
+
+#[test]
 fn a_rest_ends_the_compressed_frame() {
     let mut pair = Pair::new(hello(Purpose::Stream), vec![package(1, &[b'x'; 65_536])]);
     pair.run();
@@ -195,12 +218,33 @@ fn a_rate_is_kept_to_the_byte() {
     }
 }
 
+/// A node whose output is held to so many bytes a second.
+fn held_to(rate: u64) -> Node {
+    let limited = Hello { rate, ..hello(Purpose::Stream) };
+    let mut node = Node::new(secs(5), Time::ZERO);
+    pump(&mut node, &mut frames(&[Frame::Hello(limited)]), usize::MAX, Time::ZERO);
+    node.welcome(welcome(), Time::ZERO);
+    node
+}
+
+#[test]
+fn what_comes_by_itself_does_not_queue_up_behind_a_rate() {
+    let mut node = held_to(1);
+    let status = Status { packages: Some(1), bytes: Some(2), ..Status::default() };
+    // A month of reports, and of time for signs of life.
+    for ten in 0..30 * 8640 {
+        let now = secs(10 * ten);
+        node.status(&status);
+        pump(&mut node, &mut frames(&[Frame::Ping(ten)]), usize::MAX, now);
+        node.output().clear();
+    }
+    node.close(Farewell::new(CloseCode::Stopping, ""));
+    assert!(node.output().len() < 600_000, "{} bytes wait", node.output().len());
+}
+
 #[test]
 fn a_rate_does_not_cut_the_last_words() {
-    let limited = Hello { rate: 1000, ..hello(Purpose::Stream) };
-    let mut node = Node::new(secs(5), Time::ZERO);
-    pump(&mut node, &mut frames(&[Frame::Hello(limited), Frame::Credit(1 << 20)]), usize::MAX, Time::ZERO);
-    node.welcome(welcome(), Time::ZERO);
+    let mut node = held_to(1000);
     let mut input = frames(&[Frame::Credit(1 << 20)]);
     assert_eq!(pump(&mut node, &mut input, usize::MAX, Time::ZERO).0, [NodeEvent::Room]);
     let package = package(1, &noise(0, 200_000));
