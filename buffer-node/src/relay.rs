@@ -31,13 +31,14 @@ use std::time::{Duration, SystemTime};
 use tidegate_net::shutdown::Shutdown;
 use tidegate_net::tls::Peer;
 use tidegate_net::{Link, LinkError};
+use tidegate_proto::relay::limits::KEEP_ALIVE_MAX;
 use tidegate_proto::relay::{
     CloseCode, Farewell, Hello, Node as Machine, NodeEvent, Number, Purpose, Welcome,
 };
 use tidegate_proto::{Close, Escaped, Time};
 use tidegate_spool::Id;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
@@ -56,6 +57,10 @@ const SUCCESSION: Duration = Duration::from_secs(5);
 /// How long a puller may take to read our last words. Beyond it the connection is dropped: a stop waits for it.
 const FAREWELL: Duration = Duration::from_secs(3);
 
+/// How long a puller may take next to nothing of what is written to it: it reads nothing while it waits for one of its
+/// decoders, with a thousand sites before it. Beyond it the connection ends; a newer one does not wait for that.
+const TAKES_NOTHING: Duration = KEEP_ALIVE_MAX;
+
 /// What the node says it is.
 const SOFTWARE: &str = concat!("tidegate-buffer-node ", env!("CARGO_PKG_VERSION"));
 
@@ -71,7 +76,7 @@ pub(crate) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let machine = Machine::new(node.greeting, Time::ZERO);
-    let mut link = Link::new(stream, machine, node.session.idle);
+    let mut link = Link::new(stream, machine, TAKES_NOTHING);
     let visit = Visit { node, from, puller: epoch::puller(who), rights };
     let left = visit.run(&mut link, shutdown).await;
     let part = async {
@@ -139,7 +144,9 @@ impl Visit<'_> {
             Ok(Err(error)) => return self.trouble(link, &error),
             Err(crash) => return self.trouble(link, &crash),
         };
-        self.welcome(link, held.map_or(0, |held| held.epoch)).await;
+        if let Err(crash) = self.welcome(link, held.map_or(0, |held| held.epoch)).await {
+            return self.trouble(link, &crash);
+        }
         self.until_it_leaves(link, shutdown).await
     }
 
@@ -163,13 +170,13 @@ impl Visit<'_> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let (node, epoch, puller) = (self.node.clone(), hello.epoch, self.puller.clone());
-        let accepted = match spawn_blocking(move || node.pullers.admit(epoch, &puller)).await {
-            Ok(Ok(accepted)) => accepted,
-            Ok(Err(rejected)) => return self.reject(link, epoch, rejected),
-            Err(crash) => return self.trouble(link, &crash),
+        let accepted = match self.admit(link, hello.epoch).await {
+            Ok(accepted) => accepted,
+            Err(left) => return left,
         };
-        self.greet(link, &accepted).await;
+        if let Err(crash) = self.greet(link, &accepted).await {
+            return self.trouble(link, &crash);
+        }
         let mut names: Option<Names> = None;
         loop {
             if link.machine().listing_room()
@@ -187,14 +194,34 @@ impl Visit<'_> {
                 biased;
                 () = shutdown.draining() => return self.stopping(link),
                 event = link.next() => match event {
-                    Ok(NodeEvent::List) => match Names::of(&self.node).await {
-                        Ok(all) => names = Some(all),
-                        Err(error) => return self.trouble(link, &error),
-                    },
+                    Ok(NodeEvent::List) => {
+                        // Its epoch may have passed since it came.
+                        if let Err(left) = self.admit(link, hello.epoch).await {
+                            return left;
+                        }
+                        let Some(place) = self.node.pullers.listing() else { return self.busy(link) };
+                        match Names::of(&self.node, place).await {
+                            Ok(all) => names = Some(all),
+                            Err(error) => return self.trouble(link, &error),
+                        }
+                    }
                     Ok(_) => {}
                     Err(error) => return self.gone(&error),
                 },
             }
+        }
+    }
+
+    /// Decides on a puller that wants something short.
+    async fn admit<S>(&self, link: &mut Link<S, Machine>, epoch: u64) -> Result<Accepted, Left>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (node, puller) = (self.node.clone(), self.puller.clone());
+        match spawn_blocking(move || node.pullers.admit(epoch, &puller)).await {
+            Ok(Ok(accepted)) => Ok(accepted),
+            Ok(Err(rejected)) => Err(self.reject(link, epoch, rejected)),
+            Err(crash) => Err(self.trouble(link, &crash)),
         }
     }
 
@@ -214,7 +241,9 @@ impl Visit<'_> {
                 .refuse(Farewell::new(CloseCode::Replaced, "a newer connection has taken the stream"));
             return Left::Bidding;
         }
-        self.greet(link, &accepted).await;
+        if let Err(crash) = self.greet(link, &accepted).await {
+            return self.trouble(link, &crash);
+        }
         if hello.standing {
             info!(
                 peer = %self.from, puller = %self.puller, epoch,
@@ -245,22 +274,23 @@ impl Visit<'_> {
         }
     }
 
-    async fn greet<S>(&self, link: &mut Link<S, Machine>, accepted: &Accepted)
+    async fn greet<S>(&self, link: &mut Link<S, Machine>, accepted: &Accepted) -> Result<(), JoinError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         if accepted.is_new {
             info!(peer = %self.from, held = %accepted.held, "a puller has come under a new epoch; older ones are refused from now on");
         }
-        self.welcome(link, accepted.held.epoch).await;
+        self.welcome(link, accepted.held.epoch).await
     }
 
-    async fn welcome<S>(&self, link: &mut Link<S, Machine>, epoch: u64)
+    /// Says nothing where the oldest package could not be looked for: "none" would let the central forget what it has.
+    async fn welcome<S>(&self, link: &mut Link<S, Machine>, epoch: u64) -> Result<(), JoinError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let node = self.node.clone();
-        let oldest = spawn_blocking(move || node.spool.oldest_number()).await.unwrap_or_default();
+        let oldest = spawn_blocking(move || node.spool.oldest_number()).await?;
         let welcome = Welcome {
             epoch,
             oldest: oldest.map(number),
@@ -270,6 +300,7 @@ impl Visit<'_> {
         };
         let now = link.now();
         link.machine().welcome(welcome, now);
+        Ok(())
     }
 
     fn reject<S>(&self, link: &mut Link<S, Machine>, epoch: u64, rejected: Rejected) -> Left
@@ -306,7 +337,7 @@ impl Visit<'_> {
                 suppressed = line.suppressed, "a puller was refused"
             );
         }
-        link.machine().refuse(Farewell { code, number: known, text: String::new() });
+        link.machine().close(Farewell { code, number: known, text: String::new() });
         Left::Bidding
     }
 
@@ -324,8 +355,18 @@ impl Visit<'_> {
         if let Some(line) = self.node.repeats.admit("storage", self.from.ip()) {
             tracing::error!(peer = %self.from, %error, suppressed = line.suppressed, "a puller cannot be served");
         }
+        // Also of one that was welcomed.
+        link.machine().close(Farewell::new(CloseCode::Trouble, "the node cannot serve pullers; see its log"));
+        Left::Bidding
+    }
+
+    fn busy<S>(&self, link: &mut Link<S, Machine>) -> Left
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        debug!(peer = %self.from, "too many listings at the same time");
         link.machine()
-            .refuse(Farewell::new(CloseCode::Trouble, "the node cannot serve pullers; see its log"));
+            .close(Farewell::new(CloseCode::Busy, "other listings are on their way; ask again later"));
         Left::Bidding
     }
 

@@ -110,6 +110,18 @@ async fn a_newer_epoch_ends_the_stream_of_the_older() {
 }
 
 #[tokio::test]
+async fn a_connection_for_listings_does_not_outlive_its_epoch() {
+    let site = Site::new();
+    let node = site.node("");
+    let mut listing = site.dial(&node, Some(&site.central), hello(Purpose::List, 1)).await;
+    assert_eq!(listing.welcome().await.epoch, 1);
+    assert_eq!(try_stream(&site, &node, &site.other, 2).await, Ok(2));
+    listing.link.machine().list();
+    let farewell = listing.farewell().await;
+    assert_eq!((farewell.code, farewell.number), (CloseCode::EpochTooLow, 2));
+}
+
+#[tokio::test]
 async fn only_pullers_get_in_and_the_log_says_why_others_do_not() {
     let site = Site::new();
     let node = site.node("");

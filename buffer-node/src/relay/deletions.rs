@@ -39,6 +39,11 @@ impl Deletions {
         self.go_on();
     }
 
+    /// Acknowledged packages that wait, those on their way left out.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Nothing is on its way, or waits.
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_none()

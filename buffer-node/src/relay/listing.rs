@@ -1,12 +1,14 @@
 //! The names of the packages, for a puller that asks: in parts, as fast as it takes them.
 //!
 //! Names are cut apart at their line ends, so a part holds whole names and is never larger than [`PART_MAX`]. Nothing is
-//! read before the puller has room for it; the listing itself shares its entries with the spool.
+//! read before the puller has room for it. A listing shares its entries with the spool, but keeps those of packages that
+//! are gone for as long as its puller takes, so only a few are held at the same time.
 
 use std::io::{self, Read};
 use std::sync::Arc;
 
 use tidegate_spool::Listing;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 
 use crate::node::Node;
@@ -19,6 +21,8 @@ pub(super) struct Names<R = Listing> {
     listing: R,
     /// The beginning of a name whose end is not read yet.
     begun: Vec<u8>,
+    /// One of the few.
+    _place: OwnedSemaphorePermit,
 }
 
 /// Whole names, joined by line ends, and whether they are the last.
@@ -29,10 +33,10 @@ pub(super) struct Part {
 
 impl Names {
     /// As they are now.
-    pub(super) async fn of(node: &Arc<Node>) -> io::Result<Self> {
+    pub(super) async fn of(node: &Arc<Node>, place: OwnedSemaphorePermit) -> io::Result<Self> {
         let node = node.clone();
         let listing = spawn_blocking(move || node.spool.listing()).await.map_err(io::Error::other)?;
-        Ok(Self { listing, begun: Vec::new() })
+        Ok(Self { listing, begun: Vec::new(), _place: place })
     }
 }
 
@@ -72,7 +76,9 @@ mod tests {
     use super::*;
 
     async fn parts_of(listing: Vec<u8>) -> Vec<Vec<u8>> {
-        let mut names = Names { listing: io::Cursor::new(listing), begun: Vec::new() };
+        let places = Arc::new(tokio::sync::Semaphore::new(1));
+        let place = places.try_acquire_owned().expect("there is one");
+        let mut names = Names { listing: io::Cursor::new(listing), begun: Vec::new(), _place: place };
         let mut parts = Vec::new();
         loop {
             let (part, rest) = names.part().await.expect("reads");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_proto::relay::{LossRecord, Number};
-use tidegate_spool::{Id, Loss};
+use tidegate_spool::{DiskError, Id, Loss};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::warn;
@@ -31,14 +31,25 @@ pub(super) struct Losses {
     last: Option<Number>,
     /// Acknowledged, and not yet durably so.
     acknowledged: Option<Number>,
-    looking: Option<JoinHandle<Vec<Loss>>>,
+    looking: Option<Looking>,
+    /// The disk's refusal was told.
+    complained: bool,
 }
+
+/// What is being made durable, and what was found then.
+struct Looking {
+    acknowledged: Option<Number>,
+    found: JoinHandle<Found>,
+}
+
+/// The records that are not acknowledged, or why an acknowledgement could not be recorded.
+type Found = (Result<(), DiskError>, Vec<Loss>);
 
 impl Losses {
     pub(super) fn new(node: Arc<Node>) -> Self {
         let mut due = interval(EVERY);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { node, due, told: Vec::new(), last: None, acknowledged: None, looking: None }
+        Self { node, due, told: Vec::new(), last: None, acknowledged: None, looking: None, complained: false }
     }
 
     /// The next records to tell, at most `room`. May be dropped and called again.
@@ -47,12 +58,27 @@ impl Losses {
             if self.looking.is_none() {
                 self.due.tick().await;
                 let (node, acknowledged) = (self.node.clone(), self.acknowledged.take());
-                self.looking = Some(spawn_blocking(move || look(&node, acknowledged)));
+                let found = spawn_blocking(move || look(&node, acknowledged));
+                self.looking = Some(Looking { acknowledged, found });
             }
             let Some(looking) = &mut self.looking else { continue };
-            let found = looking.await;
+            let (asked, found) = (looking.acknowledged, (&mut looking.found).await);
             self.looking = None;
-            let records = self.choose(&found.unwrap_or_default(), room);
+            let Ok((recorded, found)) = found else {
+                self.acknowledged = self.acknowledged.max(asked);
+                continue;
+            };
+            match recorded {
+                Ok(()) => self.complained = false,
+                Err(error) => {
+                    // Once more with the next look. What came meanwhile covers it.
+                    self.acknowledged = self.acknowledged.max(asked);
+                    if !std::mem::replace(&mut self.complained, true) {
+                        unrecorded(&error);
+                    }
+                }
+            }
+            let records = self.choose(&found, room);
             if !records.is_empty() {
                 return records;
             }
@@ -69,11 +95,19 @@ impl Losses {
 
     /// Makes durable what was acknowledged.
     pub(super) async fn finish(self) {
-        if let Some(looking) = self.looking {
-            let _ = looking.await;
+        let mut acknowledged = self.acknowledged;
+        if let Some(looking) = self.looking
+            && !matches!(looking.found.await, Ok((Ok(()), _)))
+        {
+            acknowledged = acknowledged.max(looking.acknowledged);
         }
-        if let Some(acknowledged) = self.acknowledged {
-            let _ = spawn_blocking(move || look(&self.node, Some(acknowledged))).await;
+        if acknowledged.is_some() {
+            let looked = spawn_blocking(move || look(&self.node, acknowledged)).await;
+            if let Ok((Err(error), _)) = looked
+                && !self.complained
+            {
+                unrecorded(&error);
+            }
         }
     }
 
@@ -87,14 +121,18 @@ impl Losses {
     }
 }
 
-/// Blocks on the disk. What cannot be recorded as acknowledged is told again on the next connection.
-fn look(node: &Node, acknowledged: Option<Number>) -> Vec<Loss> {
-    if let Some(upto) = acknowledged
-        && let Err(error) = node.spool.acknowledge_losses(Id { run: upto.run, counter: upto.counter })
-    {
-        warn!(%upto, %error, "that losses were pulled cannot be recorded: see to the disk");
-    }
-    node.spool.unacknowledged_losses(usize::MAX)
+/// Blocks on the disk.
+fn look(node: &Node, acknowledged: Option<Number>) -> Found {
+    let recorded = match acknowledged {
+        Some(upto) => node.spool.acknowledge_losses(Id { run: upto.run, counter: upto.counter }),
+        None => Ok(()),
+    };
+    (recorded, node.spool.unacknowledged_losses(usize::MAX))
+}
+
+/// What is not recorded by the end of the connection is told again on the next one.
+fn unrecorded(error: &DiskError) {
+    warn!(%error, "that losses were pulled cannot be recorded yet: see to the disk");
 }
 
 fn record(loss: &Loss) -> LossRecord {

@@ -14,12 +14,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::epoch::{self, Decision, Held, Refusal};
 use crate::fatal::Fatal;
+
+/// Listings held at the same time, each of one connection. Who asks beyond it is told to ask again (`busy`).
+const LISTINGS_MAX: usize = 4;
 
 /// The pullers of one node.
 pub(crate) struct Pullers {
@@ -27,6 +30,7 @@ pub(crate) struct Pullers {
     fatal: Fatal,
     /// Grows whenever a puller is accepted; for sessions that must know whether relay is used since they began.
     accepted: AtomicU64,
+    listings: Arc<Semaphore>,
     /// Held while an epoch is decided on.
     current: Mutex<Option<Current>>,
 }
@@ -34,6 +38,7 @@ pub(crate) struct Pullers {
 /// Who has the stream, or had it last.
 struct Current {
     epoch: u64,
+    puller: String,
     leave: CancellationToken,
     gone: watch::Receiver<()>,
 }
@@ -70,7 +75,13 @@ pub(super) enum Rejected {
 impl Pullers {
     pub(crate) fn new(file: PathBuf, fatal: Fatal) -> Self {
         epoch::set_room_aside(&file);
-        Self { file, fatal, accepted: AtomicU64::new(0), current: Mutex::new(None) }
+        Self {
+            file,
+            fatal,
+            accepted: AtomicU64::new(0),
+            listings: Arc::new(Semaphore::new(LISTINGS_MAX)),
+            current: Mutex::new(None),
+        }
     }
 
     /// What is remembered. Reads the disk.
@@ -81,6 +92,11 @@ impl Pullers {
     /// How often a puller was accepted since the start.
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Acquire)
+    }
+
+    /// A place for a listing, if there is one.
+    pub(super) fn listing(&self) -> Option<OwnedSemaphorePermit> {
+        self.listings.clone().try_acquire_owned().ok()
     }
 
     /// Accepts a puller for something short.
@@ -100,7 +116,7 @@ impl Pullers {
         let (sender, gone) = watch::channel(());
         let leave = CancellationToken::new();
         let place = Place { leave: leave.clone(), hold: Hold(Arc::new(sender)) };
-        let before = current.replace(Current { epoch, leave, gone });
+        let before = current.replace(Current { epoch, puller: puller.to_owned(), leave, gone });
         let before = before.map(|before| {
             before.leave.cancel();
             Predecessor(before.gone)
@@ -126,8 +142,10 @@ impl Pullers {
             }
         };
         let accepted = accepted.expect("only a remembered epoch is known");
-        // A puller of an epoch that is over stops now, not when the new one asks for the stream.
-        if let Some(current) = current.as_ref().filter(|current| current.epoch != epoch) {
+        // A puller of an epoch that is over stops now, not when the new one asks for the stream. After a reset the new
+        // holder's epoch may have the same number.
+        let is_over = |current: &&Current| current.epoch != epoch || current.puller != puller;
+        if let Some(current) = current.as_ref().filter(is_over) {
             current.leave.cancel();
         }
         self.accepted.fetch_add(1, Ordering::AcqRel);
@@ -205,6 +223,29 @@ mod tests {
         assert!(
             pullers.held().is_ok_and(|held| held.is_some_and(|held| held.epoch == 5 && held.puller == B))
         );
+    }
+
+    #[tokio::test]
+    async fn a_new_holder_of_the_same_number_ends_the_stream_from_before_the_reset() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pullers = pullers(&directory);
+        let Ok((_, stream, _)) = pullers.take_stream(1, A) else { panic!("the first") };
+        std::fs::remove_file(directory.path().join("epoch")).expect("a reset");
+        assert!(pullers.admit(1, A).is_ok_and(|accepted| accepted.is_new));
+        assert!(!stream.leave.is_cancelled(), "it is the holder's");
+        std::fs::remove_file(directory.path().join("epoch")).expect("a reset");
+        assert!(pullers.admit(1, B).is_ok_and(|accepted| accepted.is_new));
+        stream.taken().await;
+    }
+
+    #[test]
+    fn listings_have_few_places_and_give_them_back() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pullers = pullers(&directory);
+        let mut places: Vec<_> = std::iter::from_fn(|| pullers.listing()).collect();
+        assert_eq!(places.len(), LISTINGS_MAX);
+        places.pop();
+        assert!(pullers.listing().is_some());
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! deleted, and in between the two ends tell each other how they are.
 //!
 //! All of it happens side by side: a slow disk, a slow deletion or a slow peer delays only its own part. What the puller
-//! can make this end hold is bounded: claimed packages by the machine's bound on what is in flight and by what the
-//! feeder reads ahead, memory by the same reading ahead; an idle stream holds neither.
+//! can make this end hold is bounded: claimed packages by a bound on what is in flight or waits to be deleted (it may
+//! acknowledge faster than a disk deletes) and by what the feeder reads ahead, memory by the same reading ahead; an idle stream holds neither.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tidegate_net::shutdown::Shutdown;
 use tidegate_net::{Link, LinkError};
+use tidegate_proto::relay::limits::IN_FLIGHT_MAX;
 use tidegate_proto::relay::{CloseCode, Farewell, Node as Machine, NodeEvent};
 use tidegate_spool::{Id, Lease};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -241,7 +242,9 @@ where
         let machine = self.link.machine();
         let may_begin = match self.ready.front() {
             None => return false,
-            Some(Fed::Whole(..) | Fed::Large(..) | Fed::TooLarge(_)) => machine.may_begin(now),
+            Some(Fed::Whole(..) | Fed::Large(..) | Fed::TooLarge(_)) => {
+                self.in_flight.len() + self.deletions.waiting() < IN_FLIGHT_MAX && machine.may_begin(now)
+            }
             Some(Fed::Dry | Fed::Paused | Fed::Failed) => true,
         };
         if !may_begin {
