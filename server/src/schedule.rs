@@ -27,7 +27,10 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 const UNCONFIGURED_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How often is written what connections that stand leave to be written, for all sites at once.
-const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The same when one of them has come to rest, so that `status` soon shows it so: once for all that do in this time.
+const SETTLED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the ledger's history is trimmed, beside the end of every attempt: a connection that stands has none.
 const TRIM_INTERVAL: Duration = Duration::from_secs(600);
@@ -129,7 +132,14 @@ async fn resume_unconfigured(configured: Vec<String>, desk: &Desk) -> Trouble {
 async fn flush(desk: &Desk) -> Trouble {
     let mut trimmed = Instant::now();
     loop {
-        sleep(FLUSH_INTERVAL).await;
+        let settled = async {
+            desk.relay().settled().await;
+            sleep(SETTLED_INTERVAL).await;
+        };
+        tokio::select! {
+            () = sleep(FLUSH_INTERVAL) => {}
+            () = settled => {}
+        }
         let trim = trimmed.elapsed() >= TRIM_INTERVAL;
         if trim {
             trimmed = Instant::now();
@@ -210,11 +220,14 @@ impl Puller {
             let error = match outcome.result {
                 Ok(Ended::Done) => break Turn::Fine,
                 Ok(Ended::Stopped) => break Turn::Stopped,
-                Ok(Ended::Again) => {
+                Ok(ended @ (Ended::Again | Ended::Later)) => {
                     fruitless = if progress { 0 } else { fruitless + 1 };
                     // The site answers; what is left of it can wait for the next turn.
                     if fruitless >= self.site.sync.retries {
                         break Turn::Fine;
+                    }
+                    if ended == Ended::Later && !self.pause(backoff.next()).await {
+                        break Turn::Stopped;
                     }
                     continue;
                 }
@@ -230,13 +243,20 @@ impl Puller {
                 break Turn::Unreachable(error);
             }
             tracing::debug!(site = self.site.name, error, failed, "attempt failed");
-            tokio::select! {
-                () = sleep(backoff.next()) => {}
-                () = self.stop.draining() => break Turn::Stopped,
+            if !self.pause(backoff.next()).await {
+                break Turn::Stopped;
             }
         };
         self.say(&turn);
         turn
+    }
+
+    /// Waits, unless the server stops: then it returns `false`.
+    async fn pause(&self, pause: Duration) -> bool {
+        tokio::select! {
+            () = sleep(pause) => true,
+            () = self.stop.draining() => false,
+        }
     }
 
     /// Records for `status` what an attempt found out.

@@ -32,6 +32,7 @@ use tidegate_net::{Link, LinkError};
 use tidegate_proto::Close;
 use tidegate_proto::relay::{CloseCode, Farewell, Hello, Puller, PullerEvent, Purpose, Welcome};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::listing::{BYTES_MAX, Listing};
@@ -47,12 +48,21 @@ const LISTING_TIME: Duration = Duration::from_secs(600);
 pub(crate) struct Shared {
     decoders: Arc<decoders::Decoders>,
     pool: Arc<credit::Pool>,
+    /// A site has deleted everything that was acknowledged.
+    settled: Notify,
+}
+
+impl Shared {
+    /// Completes when a site has come to rest: what was left to be written of it is best written soon.
+    pub(crate) async fn settled(&self) {
+        self.settled.notified().await;
+    }
 }
 
 #[cfg(test)]
 impl Shared {
     pub(super) fn with_decoders(decoders: usize) -> Self {
-        Self { decoders: Arc::new(decoders::Decoders::new(decoders)), pool: Arc::default() }
+        Self { decoders: Arc::new(decoders::Decoders::new(decoders)), ..Self::default() }
     }
 }
 

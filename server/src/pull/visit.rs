@@ -88,6 +88,8 @@ pub(crate) enum Ended {
     Done,
     /// The connection had to be given up, and there is more.
     Again,
+    /// The same, and others wait for what it held: it comes again after a pause.
+    Later,
     /// This server is stopping.
     Stopped,
 }

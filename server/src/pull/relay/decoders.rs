@@ -11,8 +11,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 const DECODERS: usize = 16;
 
 /// How long a node may take to end its compressed frame when it is asked to, and gets no more credit, because others wait.
-/// Then its connection is closed; it may come again, behind the others.
+/// On a slow line that comes behind what was on its way: as long as so much comes in that time it gets as long again, up
+/// to the maximum. Then its connection is closed; it may come again, after a pause and behind the others.
 pub(super) const LET_GO: Duration = Duration::from_secs(5);
+pub(super) const LET_GO_BYTES: u64 = 64 * 1024;
+pub(super) const LET_GO_MAX: Duration = Duration::from_secs(60);
 
 /// The right to one decoder.
 pub(super) type Permit = OwnedSemaphorePermit;

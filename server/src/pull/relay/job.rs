@@ -20,6 +20,8 @@ pub(super) struct Job {
     pub(super) room: bool,
     /// Whether what was noted of the site is news, and to be written now.
     pub(super) news: bool,
+    /// Whether to deliver what an operator took out of quarantine, and what could not be before.
+    pub(super) resume: bool,
 }
 
 /// What became of it.
@@ -33,6 +35,8 @@ pub(super) struct Done {
     pub(super) whole: bool,
     /// [`Job::drained`] is recorded.
     pub(super) drained: bool,
+    /// [`Job::deleted`] is noted, and still to be written.
+    pub(super) deleted: bool,
     /// The batch, without its packages.
     pub(super) batch: Batch,
     /// Whether there is room in the pipeline, if that was looked for; else why not.
@@ -43,9 +47,8 @@ pub(super) struct Done {
 
 impl Job {
     pub(super) fn is_empty(&self) -> bool {
-        let said =
-            self.welcomed.is_some() || self.deleted.is_some() || self.drained || self.room || self.news;
-        !said && self.losses.is_empty() && self.batch.is_empty()
+        let said = self.welcomed.is_some() || self.deleted.is_some() || self.drained;
+        !said && !self.room && !self.news && !self.resume && self.losses.is_empty() && self.batch.is_empty()
     }
 
     /// Does it. Blocks.
@@ -54,6 +57,9 @@ impl Job {
         let mut done = Done { whole: true, ..Done::default() };
         if let Some(oldest) = self.welcomed {
             pipeline.relay_welcomed(&site, oldest)?;
+        }
+        if self.resume {
+            pipeline.resume(&site)?;
         }
         if self.news {
             pipeline.flush()?;
@@ -64,6 +70,7 @@ impl Job {
         }
         if let Some(upto) = self.deleted {
             pipeline.relay_deleted(&site, upto)?;
+            done.deleted = true;
         }
         if self.room || !batch.is_empty() {
             done.full = Some(room(pipeline)?);

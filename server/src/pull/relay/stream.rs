@@ -3,6 +3,7 @@
 //! At most one piece of work of a site is in the pipeline at a time; what the node sends meanwhile is read, as far as the
 //! credit goes. Whatever ends the connection, that work is waited for: the next connection must not meet it.
 
+mod waits;
 mod work;
 
 use std::future::{Future, pending};
@@ -11,21 +12,27 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_net::{Link, LinkError};
-use tidegate_proto::relay::limits::LOSSES_IN_FLIGHT_MAX;
 use tidegate_proto::relay::{CloseCode, Farewell, LossRecord, Number, Puller, PullerEvent};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep_until;
 
 use super::credit::Credit;
-use super::decoders::{LET_GO, Permit};
+use super::decoders::Permit;
 use super::incoming::Incoming;
 use super::job::Done;
 use super::{Attempt, Ended, Fault, Shared, fault, out_of_turn};
 use crate::ledger::Mode;
 use crate::pipeline::Trouble;
+use waits::LettingGo;
 
 /// How often at least a site whose packages find no room is looked after.
 const ROOM_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+/// How often a connection that stands looks for what an operator took out of quarantine.
+const RESUME_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How many packages that stay at the site the log names on a connection. Of more it tells the number, ever more rarely.
+const SKIPPED_NAMED: u64 = 3;
 
 /// Work in the pipeline.
 type Working<'a> = Pin<Box<dyn Future<Output = Result<Done, Trouble>> + Send + 'a>>;
@@ -51,6 +58,10 @@ pub(super) struct Stream<'a, S> {
     acked: Option<Number>,
     deleted: Option<Number>,
     awaiting: Option<Instant>,
+    /// When the node's numbers were taken last.
+    told: Option<Instant>,
+    /// When to look for what an operator decided.
+    resume: Instant,
     /// When the log is to be told what was pulled.
     tell: Option<Instant>,
     /// The link has failed, or the node has left: nothing more can be said.
@@ -63,7 +74,7 @@ pub(super) struct Stream<'a, S> {
 enum Decoder {
     None,
     Queued(Pin<Box<dyn Future<Output = Permit> + Send>>),
-    Held { _permit: Permit, let_go: Option<Instant> },
+    Held { _permit: Permit, let_go: Option<LettingGo> },
 }
 
 /// What the next piece of work is to do beside its batch.
@@ -76,6 +87,7 @@ struct Due {
     drained: Option<u64>,
     room: bool,
     news: bool,
+    resume: bool,
 }
 
 /// What happened.
@@ -113,6 +125,8 @@ where
             acked: None,
             deleted: None,
             awaiting: None,
+            told: None,
+            resume: Instant::now() + RESUME_INTERVAL,
             tell: None,
             over: false,
             leaving: None,
@@ -127,6 +141,8 @@ where
     /// Pulls. Returns also for how long the site was at our service.
     pub(super) async fn run(mut self) -> (Duration, Result<Ended, Fault>) {
         let mut result = self.pull().await;
+        // Nothing more is read: the others need not wait for the disk.
+        self.decoder = Decoder::None;
         // What stands before a package that is damaged is not, and must not be sent again for it.
         let goes_on = !self.over && matches!(result, Err(Fault::Site(_))) && self.full.is_none();
         while let Some(working) = self.working.take() {
@@ -170,6 +186,8 @@ where
                         fault(&self.attempt.site.name, error)
                     })?;
                     self.event(event).await?;
+                    // Only reading from the socket would count, and one read may hold very many small frames.
+                    tokio::task::consume_budget().await;
                     None
                 }
                 Happened::Worked(done) => {
@@ -184,7 +202,7 @@ where
                 }
                 Happened::Wanted => {
                     self.link.machine().yield_decoder();
-                    self.let_go_by(Some(Instant::now() + LET_GO));
+                    self.let_go();
                     None
                 }
                 Happened::Stop => Some(Ended::Stopped),
@@ -203,7 +221,12 @@ where
             self.full.as_ref().map(|(_, look)| *look),
             self.awaiting.map(|since| since + self.attempt.site.sync.timeout),
             self.tell,
-            if let Decoder::Held { let_go, .. } = decoder { *let_go } else { None },
+            Some(self.resume),
+            if let Decoder::Held { let_go: Some(letting), .. } = decoder {
+                Some(letting.until)
+            } else {
+                None
+            },
         ];
         let time = time.into_iter().flatten().min();
         let working = async {
@@ -264,17 +287,20 @@ where
                 self.decoder = Decoder::None;
                 self.grant();
             }
-            PullerEvent::Package(head) => self.incoming.begin(head),
+            PullerEvent::Package(head) => {
+                self.came();
+                self.incoming.begin(head);
+            }
             PullerEvent::Body(bytes) => {
+                self.came();
                 self.incoming.body(&bytes).await?;
                 self.freed(0);
             }
             PullerEvent::PackageEnd => self.incoming.end()?,
             PullerEvent::Skipped(head) => {
-                let (site, max) = (&self.attempt.site.name, self.attempt.site.sync.max_size);
-                let (package, size) = (&head.name, head.size);
-                tracing::warn!(site, %package, size, max, "larger than max_size: it stays at the site");
+                self.came();
                 self.skipped += 1;
+                self.say_skipped(&head);
                 self.attempt.tally.held_back(self.skipped);
                 self.incoming.skipped(head);
             }
@@ -291,73 +317,18 @@ where
                 self.due.deleted = Some(upto);
             }
             PullerEvent::Status(status) => self.status(&status),
-            PullerEvent::Losses(records) => {
-                self.due.losses.extend(records);
-                if self.due.losses.len() > LOSSES_IN_FLIGHT_MAX {
-                    return Err(Fault::Site("the node sends loss records without end".into()));
-                }
-            }
+            // The machine bounds how many of them come before they are acknowledged.
+            PullerEvent::Losses(records) => self.due.losses.extend(records),
             event @ PullerEvent::Listing { .. } => return Err(out_of_turn(&event)),
         }
         Ok(())
-    }
-
-    /// Something has taken its time.
-    fn time(&mut self) -> Result<Option<Ended>, Fault> {
-        let now = Instant::now();
-        if self.tell.take_if(|tell| *tell <= now).is_some() {
-            self.attempt.journal.pulled(self.attempt.tally);
-        }
-        if let Some((_, look)) = &mut self.full
-            && *look <= now
-        {
-            *look = now + ROOM_INTERVAL_MAX;
-            self.due.room = true;
-        }
-        let timeout = self.attempt.site.sync.timeout;
-        if self.awaiting.is_some_and(|since| since + timeout <= now) {
-            if !self.attempt.site.sync.standing {
-                return Err(Fault::Site(format!(
-                    "the node has not deleted within {timeout:?} what is delivered; look at its log: its disk may be \
-                     slow, full or read-only"
-                )));
-            }
-            self.awaiting = None;
-        }
-        if matches!(self.decoder, Decoder::Held { let_go: Some(until), .. } if until <= now) {
-            if !self.shared.decoders.is_wanted() {
-                self.let_go_by(None);
-                self.grant();
-                return Ok(None);
-            }
-            let text = "others wait for a decoder, and this connection did not let go of its own";
-            tracing::debug!(site = self.attempt.site.name, "left for a while: {text}");
-            self.leaving = Some(Farewell::new(CloseCode::Busy, text));
-            return Ok(Some(Ended::Again));
-        }
-        Ok(None)
-    }
-
-    fn let_go_by(&mut self, time: Option<Instant>) {
-        if let Decoder::Held { let_go, .. } = &mut self.decoder {
-            *let_go = time;
-        }
-    }
-
-    /// A pull by schedule ends when everything the node had is delivered here and deleted there.
-    fn is_finished(&self) -> bool {
-        !self.attempt.site.sync.standing
-            && self.dried
-            && self.working.is_none()
-            && self.incoming.is_empty()
-            && self.acked <= self.deleted
     }
 }
 
 /// What is said last.
 fn farewell(result: &Result<Ended, Fault>) -> Farewell {
     match result {
-        Ok(Ended::Done | Ended::Again) => Farewell::new(CloseCode::Done, ""),
+        Ok(Ended::Done | Ended::Again | Ended::Later) => Farewell::new(CloseCode::Done, ""),
         Ok(Ended::Stopped) => Farewell::new(CloseCode::Stopping, ""),
         // What is wrong here is no business of the node's.
         Err(Fault::Here(_)) => {

@@ -1,15 +1,18 @@
 //! What is under way on a connection: the work of a batch, the credit that it gives back, and what is noted of the site.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_proto::relay::limits::RECORD_COST;
-use tidegate_proto::relay::{CloseCode, Farewell, Status};
+use tidegate_proto::relay::{CloseCode, Farewell, Head, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::job::{Done, Job};
-use super::{Decoder, ROOM_INTERVAL_MAX, Stream, Working};
+use super::{Decoder, ROOM_INTERVAL_MAX, SKIPPED_NAMED, Stream, Working};
 use crate::ledger::SiteNote;
 use crate::pull::{Ended, Kind};
+
+/// How often at most a node's numbers are used. What comes sooner is passed over: the next ones come anyhow.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<'a, S> Stream<'a, S>
 where
@@ -29,6 +32,7 @@ where
             deleted: due.deleted.take(),
             room: std::mem::take(&mut due.room),
             news: std::mem::take(&mut due.news),
+            resume: std::mem::take(&mut due.resume),
         };
         if job.is_empty() {
             return None;
@@ -52,6 +56,9 @@ where
         }
         if done.drained {
             self.due.drained = None;
+        }
+        if done.deleted && self.acked <= self.deleted {
+            self.shared.settled.notify_one();
         }
         if let Some(batch) = done.refused {
             self.incoming.put_back(batch);
@@ -119,7 +126,24 @@ where
         }
     }
 
+    /// Tells the log of a package that is too large. A node may have very many of them.
+    pub(super) fn say_skipped(&self, head: &Head) {
+        let (site, max) = (&self.attempt.site.name, self.attempt.site.sync.max_size);
+        let (package, size, packages) = (&head.name, head.size, self.skipped);
+        if packages <= SKIPPED_NAMED {
+            tracing::warn!(site, %package, size, max, "larger than max_size: it stays at the site");
+        } else if packages.is_power_of_two() {
+            tracing::warn!(site, packages, max, "so many are larger than max_size: they stay at the site");
+        }
+    }
+
+    /// What the node says of itself. It needs no credit for it, so not every word of it costs work here.
     pub(super) fn status(&mut self, status: &Status) {
+        let now = Instant::now();
+        if self.told.is_some_and(|told| now < told + STATUS_INTERVAL) {
+            return;
+        }
+        self.told = Some(now);
         if let (Some(packages), Some(bytes)) = (status.packages, status.bytes) {
             let waiting = usize::try_from(packages).unwrap_or(usize::MAX);
             self.attempt.tally.waiting(waiting);
@@ -131,7 +155,7 @@ where
         self.note();
     }
 
-    /// The same, to be written at once.
+    /// Notes how the site is, to be written at once.
     pub(super) fn note_news(&mut self) {
         self.note();
         self.due.news = self.welcomed.is_some();
