@@ -136,6 +136,19 @@ impl Arriving {
         Ok(())
     }
 
+    /// No more bytes will come, and what came is to wait: what has a file goes there, and the file is closed meanwhile.
+    pub(crate) async fn rest(&mut self) -> io::Result<()> {
+        let Some(mut file) = self.file.take() else { return Ok(()) };
+        let buffer = std::mem::take(&mut self.buffer);
+        let work = move || {
+            file.file().write_all(&buffer)?;
+            file.rest();
+            Ok::<_, io::Error>(file)
+        };
+        self.file = Some(tokio::task::spawn_blocking(work).await.map_err(io::Error::other)??);
+        Ok(())
+    }
+
     /// No more bytes will come.
     pub(crate) fn finish(self) -> Arrived {
         Arrived {
@@ -176,6 +189,7 @@ impl Arrived {
         let staging = self.staging.expect("only a body to be kept is asked for its file");
         let reserved = self.file.is_some();
         let mut file = self.file.map_or_else(|| staging.create(), Ok)?;
+        file.wake()?;
         file.file().write_all(&self.buffer)?;
         if reserved {
             // Gives back what was reserved and not used.
@@ -190,5 +204,32 @@ impl Arrived {
         let mut file = self.into_file(modified)?;
         file.sync_and_close()?;
         Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Ownership;
+    use crate::staging::Tie;
+
+    #[tokio::test]
+    async fn a_large_body_that_waits_has_no_open_file_and_is_whole_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let tie = Tie { ledger: "1".into(), mark: None, unfinished: 0, starts: 0 };
+        let ownership = Ownership { user: None, group: None, mode: 0o640 };
+        let staging =
+            Staging::open(&directory.path().join("staging"), directory.path(), ownership, &tie).unwrap();
+        let bytes: Vec<u8> = (0..3 * IN_MEMORY_MAX as u32).map(|n| (n / 7) as u8).collect();
+        let mut body = Arriving::new(staging);
+        for part in bytes.chunks(IN_MEMORY_MAX - 1) {
+            body.write(part).await.unwrap();
+        }
+        body.rest().await.unwrap();
+        let mut arrived = body.finish();
+        assert!(arrived.buffer.is_empty());
+        assert!(!arrived.file.as_mut().expect("it is too large for memory").is_open());
+        let file = arrived.into_durable_file(SystemTime::UNIX_EPOCH).unwrap();
+        assert!(std::fs::read(file.path()).unwrap() == bytes, "the bytes are the same");
     }
 }

@@ -127,7 +127,7 @@ pub(crate) fn owner_of(directory: &Path) -> io::Result<Option<(String, String)>>
 /// A file in the staging directory; it goes with this value unless it is [kept](StagedFile::keep).
 #[derive(Debug)]
 pub(crate) struct StagedFile {
-    /// `None` once it is durable and closed.
+    /// `None` while it is closed.
     file: Option<File>,
     name: String,
     staging: Arc<Staging>,
@@ -350,6 +350,24 @@ impl StagedFile {
     /// When it was closed: nothing is written behind that.
     pub(crate) fn file(&mut self) -> &mut File {
         self.file.as_mut().expect("a file is closed after its last write")
+    }
+
+    /// Closes the file for a while. Nothing of it is durable.
+    pub(crate) fn rest(&mut self) {
+        self.file = None;
+    }
+
+    /// Opens it again, at its end. Blocks.
+    pub(crate) fn wake(&mut self) -> io::Result<()> {
+        if self.file.is_none() {
+            self.file = Some(File::options().append(true).open(self.path())?);
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.file.is_some()
     }
 
     fn sync(&self) -> io::Result<()> {

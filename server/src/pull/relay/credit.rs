@@ -59,22 +59,41 @@ pub(super) struct Credit {
     granted: u64,
     received: u64,
     done: u64,
-    /// What the node still holds, as far as it has said.
+    /// What the node has still to send, as far as it has said.
     backlog: u64,
+    /// What it has announced and keeps.
+    stays: u64,
     /// It has sent everything, and nothing came since.
     dry: bool,
 }
 
 impl Credit {
     pub(super) fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, extra: 0, window: BASE, granted: 0, received: 0, done: 0, backlog: 0, dry: false }
+        Self {
+            pool,
+            extra: 0,
+            window: BASE,
+            granted: 0,
+            received: 0,
+            done: 0,
+            backlog: 0,
+            stays: 0,
+            dry: false,
+        }
     }
 
-    /// The node says how much it holds. What it has sent already it only holds until it hears that it is delivered.
+    /// The node says how much it holds. What it has sent already it only holds until it hears that it is delivered, and
+    /// what is too large it never sends.
     pub(super) fn backlog(&mut self, amount: u64) {
         if !self.dry {
-            self.backlog = amount;
+            let here = self.received - self.done;
+            self.backlog = amount.saturating_sub(self.stays).saturating_sub(here);
         }
+    }
+
+    /// The node keeps so much of what it says that it holds.
+    pub(super) fn stays(&mut self, amount: u64) {
+        self.stays = self.stays.saturating_add(amount);
     }
 
     /// The node has sent everything.
@@ -106,8 +125,9 @@ impl Credit {
     pub(super) fn grow(&mut self) -> Option<u64> {
         let starved = self.granted > 0 && self.granted - self.received < BASE / STEP_PART / STEP_PART;
         if self.backlog > 0 {
-            let under_way = self.granted.saturating_sub(self.done);
-            self.window = self.window.max(self.backlog.saturating_add(under_way)).min(WINDOW_MAX);
+            // Not what is granted and unsent: the backlog will use that up.
+            let here = self.received - self.done;
+            self.window = self.backlog.saturating_add(here).clamp(BASE, WINDOW_MAX);
         } else if starved {
             self.window = (2 * self.window).min(WINDOW_MAX);
         }
@@ -172,6 +192,27 @@ mod tests {
         assert_eq!(large.grow(), Some(WINDOW_MAX));
         large.received(WINDOW_MAX);
         assert_eq!(large.grow(), None);
+    }
+
+    #[test]
+    fn a_backlog_that_is_drained_leaves_nothing_out_of_the_pool() {
+        let (pool, mut credit) = credit();
+        let (backlog, kept) = (40 * BASE, 30 * BASE);
+        credit.stays(kept);
+        let (mut granted, mut came) = (0, 0);
+        while came < backlog {
+            // The node tells what it holds again and again, also what is on its way to the pipeline here.
+            credit.backlog(backlog - credit.done + kept);
+            granted = credit.grow().unwrap_or(granted);
+            assert!(granted > came, "it goes on");
+            came = granted.min(backlog).min(came + 3 * BASE / 2);
+            credit.received(came);
+            credit.done(came.saturating_sub(BASE).saturating_sub(credit.done));
+        }
+        credit.dry();
+        credit.done(came - credit.done);
+        assert!(granted <= backlog + BASE, "no more was granted than the node had: {granted}");
+        assert_eq!(free(&pool), POOL);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! the digest that the node announced it with.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -111,8 +112,7 @@ impl Incoming {
     /// Takes the next bytes of the body.
     pub(super) async fn body(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         let current = self.current.as_mut().expect("a body has a head before it");
-        let written = current.body.write(bytes).await;
-        written.map_err(|error| Fault::Here(Trouble::io("cannot write a staged file")(error)))
+        current.body.write(bytes).await.map_err(unwritten)
     }
 
     /// The credit of bytes that have gone to their file, unless too much waits already.
@@ -128,8 +128,10 @@ impl Incoming {
     }
 
     /// The body is complete. What differs from its announcement is damaged: it must not be taken for the package.
-    pub(super) fn end(&mut self) -> Result<(), Fault> {
-        let Current { head, body, freed } = self.current.take().expect("an end has a head before it");
+    pub(super) async fn end(&mut self) -> Result<(), Fault> {
+        let Current { head, mut body, freed } = self.current.take().expect("an end has a head before it");
+        // Very many may wait, of very many sites.
+        body.rest().await.map_err(unwritten)?;
         let body = body.finish();
         if short(&body.digest) != head.digest {
             return Err(Fault::Site(format!(
@@ -220,6 +222,10 @@ impl Incoming {
     pub(super) fn taken(&self) -> u64 {
         self.taken
     }
+}
+
+fn unwritten(error: io::Error) -> Fault {
+    Fault::Here(Trouble::io("cannot write a staged file")(error))
 }
 
 /// What a node says of a body.

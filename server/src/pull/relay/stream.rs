@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_net::{Link, LinkError};
+use tidegate_proto::relay::limits::RECORD_COST;
 use tidegate_proto::relay::{CloseCode, Farewell, LossRecord, Number, Puller, PullerEvent};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep_until;
@@ -29,7 +30,8 @@ use waits::LettingGo;
 const ROOM_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 /// How often a connection that stands looks for what an operator took out of quarantine.
-const RESUME_INTERVAL: Duration = Duration::from_secs(60);
+const RESUME_INTERVAL: Duration =
+    if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(60) };
 
 /// How many packages that stay at the site the log names on a connection. Of more it tells the number, ever more rarely.
 const SKIPPED_NAMED: u64 = 3;
@@ -296,11 +298,12 @@ where
                 self.incoming.body(&bytes).await?;
                 self.freed(0);
             }
-            PullerEvent::PackageEnd => self.incoming.end()?,
+            PullerEvent::PackageEnd => self.incoming.end().await?,
             PullerEvent::Skipped(head) => {
                 self.came();
                 self.skipped += 1;
                 self.say_skipped(&head);
+                self.credit.stays(head.size.saturating_add(RECORD_COST));
                 self.attempt.tally.held_back(self.skipped);
                 self.incoming.skipped(head);
             }

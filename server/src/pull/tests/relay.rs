@@ -15,6 +15,7 @@ use crate::ledger::Ledger;
 use crate::pipeline::{Pipeline, Trouble};
 use crate::pull::visit::{Ended, Memory};
 use crate::pull::{Attempt, Fault, Journal, Kind, Tally, relay};
+use crate::quarantine::{Outcome, Quarantine};
 
 const FILES: [(&str, &str); 4] = [
     ("web01.1700000000.data", "first"),
@@ -366,6 +367,30 @@ fn a_standing_connection_takes_what_comes_and_a_stop_loses_nothing_of_it() {
     let farewell = pair.node.farewell.borrow().clone().expect("the node is told");
     assert_eq!(farewell.code, CloseCode::Stopping);
     assert_eq!(state(&pair.world.incoming()), "ok");
+}
+
+#[test]
+fn what_is_taken_out_of_quarantine_is_delivered_while_a_connection_stands() {
+    let mut pair = Pair::new();
+    pair.site.sync.standing = true;
+    pair.node.put("notes.txt", b"wanted after all");
+    runtime().block_on(async {
+        let desk = pair.desk(alive());
+        let stop = Shutdown::new();
+        let operator = async {
+            until(|| pair.node.left().is_empty(), || async { Ok(()) }).await;
+            assert_eq!(pair.world.staged(), 1);
+            let mut quarantine = Quarantine::open(&pair.world.incoming()).unwrap().unwrap();
+            let id = quarantine.list(None).unwrap()[0].id;
+            assert!(matches!(quarantine.requeue(id).unwrap(), Outcome::Done(_)));
+            until(|| pair.world.staged() == 0, || async { Ok(()) }).await;
+            stop.begin();
+        };
+        let (end, ()) = tokio::join!(pair.connect(&desk, &stop, (NO_CUT, NO_CUT)), operator);
+        assert!(matches!(end.result, Ok(Ended::Stopped)), "{:?}", end.result);
+    });
+    assert_eq!(pair.node.connections.get(), 1);
+    assert_eq!(pair.world.modified().len(), 1);
 }
 
 #[test]

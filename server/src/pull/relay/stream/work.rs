@@ -148,6 +148,7 @@ where
             let waiting = usize::try_from(packages).unwrap_or(usize::MAX);
             self.attempt.tally.waiting(waiting);
             // What is delivered and not deleted yet is counted, too: a little too much.
+            self.credit.received(self.link.machine().received());
             self.credit.backlog(bytes.saturating_add(packages.saturating_mul(RECORD_COST)));
             self.grant();
         }
