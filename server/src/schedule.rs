@@ -23,6 +23,15 @@ use crate::pull::{Attempt, Ended, Fault, Journal, Kind, Memory, Tally};
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// How many connections one after the other may fail early and still be followed at once by the next, if each brought
+/// something: a bad link gets it through so. From then on the pauses grow, or a node that hangs up after each package
+/// would be dialled without end.
+const SHORT_MAX: u32 = 16;
+
+/// A connection that brought so much was not a short one.
+const DECENT_PACKAGES: u64 = 64;
+const DECENT_BYTES: u64 = 1024 * 1024;
+
 /// How often packages are looked for whose sites nobody pulls.
 const UNCONFIGURED_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -201,10 +210,10 @@ impl Puller {
     /// One turn.
     pub(crate) async fn turn(&mut self) -> Turn {
         self.journal.begin();
-        let (mut failed, mut fruitless) = (0, 0);
+        let (mut failed, mut fruitless, mut short) = (0, 0, 0);
         let mut backoff = Backoff::new(RETRY_PAUSE, RETRY_PAUSE_MAX);
         let turn = loop {
-            let before = self.tally.packages();
+            let (packages, bytes) = (self.tally.packages(), self.tally.bytes());
             let attempt = Attempt {
                 site: &self.site,
                 desk: &self.desk,
@@ -214,7 +223,11 @@ impl Puller {
                 stop: &self.stop,
             };
             let outcome = attempt.run().await;
-            let progress = self.tally.packages() > before || outcome.lasted >= self.site.sync.interval;
+            let (packages, bytes) = (self.tally.packages() - packages, self.tally.bytes() - bytes);
+            let lasted = outcome.lasted >= self.site.sync.interval;
+            let progress = packages > 0 || lasted;
+            let decent = lasted || packages >= DECENT_PACKAGES || bytes >= DECENT_BYTES;
+            short = if decent { 0 } else { short + 1 };
             self.worked |= progress;
             self.note(outcome.found, &outcome.result).await;
             let error = match outcome.result {
@@ -235,7 +248,7 @@ impl Puller {
                 Err(Fault::Refused(error)) => break Turn::Refused(error),
                 Err(Fault::Site(error)) => error,
             };
-            if progress {
+            if progress && short <= SHORT_MAX {
                 backoff.reset();
             }
             failed = if progress { 1 } else { failed + 1 };

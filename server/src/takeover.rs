@@ -10,7 +10,7 @@ use tidegate_proto::relay::{CloseCode, Purpose};
 
 use crate::cli::Failure;
 use crate::config::{Config, PullMode, Site};
-use crate::ledger::{Beside, Ledger, LedgerError};
+use crate::ledger::{Beside, LedgerError, Reader};
 use crate::pull::{Answer, Fault, greet};
 use crate::report;
 
@@ -50,7 +50,13 @@ pub(crate) async fn run(config: Config, name: String) -> Result<(), Failure> {
             _ => return Err(Failure::Unavailable(format!("{there}: the node refused: {farewell}"))),
         },
     };
-    let epoch = before.number + 1;
+    let Some(epoch) = next(before.number) else {
+        return Err(Failure::Unavailable(format!(
+            "{there}: the node says that its epoch is {}, and there is no higher one: something is wrong with the node or \
+             its directory. Look at it, then run `tidegate-buffer-node epoch reset` there",
+            before.number
+        )));
+    };
     set_epoch(state, &name, epoch)?;
     match ask(site, Purpose::Stream, epoch).await {
         Ok(Answer::Welcome(_)) => {
@@ -78,8 +84,12 @@ pub(crate) async fn run(config: Config, name: String) -> Result<(), Failure> {
 
 /// The epoch under which this server pulls a site; read beside a running server.
 pub(crate) fn epoch(state: &Path, site: &str) -> Result<u64, LedgerError> {
-    let sites = Ledger::read_sites(state)?;
-    Ok(sites.iter().find(|row| row.name == site).map_or(1, |row| row.epoch))
+    Reader::open(state)?.map_or(Ok(1), |reader| reader.epoch(site))
+}
+
+/// The epoch above what a node said: anything may come from there, and the ledger keeps no more than 63 bits.
+fn next(there: u64) -> Option<u64> {
+    there.checked_add(1).filter(|epoch| i64::try_from(*epoch).is_ok())
 }
 
 fn set_epoch(state: &Path, site: &str, epoch: u64) -> Result<(), Failure> {
@@ -98,4 +108,17 @@ async fn ask(site: &Site, purpose: Purpose, epoch: u64) -> Result<Answer, Failur
         Fault::Here(trouble) => Failure::Other(trouble.to_string()),
         fault => Failure::Unavailable(format!("{}: {fault}", site.name)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_says_of_its_epoch_is_taken_only_as_far_as_it_can_be_kept() {
+        assert_eq!(next(0), Some(1));
+        let max = i64::MAX.unsigned_abs();
+        assert_eq!(next(max - 1), Some(max));
+        assert_eq!((next(max), next(u64::MAX)), (None, None));
+    }
 }

@@ -1,8 +1,9 @@
 //! `verify`: compares the ledger with the staging directory and with what each site lists, and says what does not
 //! add up.
 //!
-//! Constraints: nothing is changed anywhere (the ledger is read, a site hears `LS` and `QUIT` alone); a server may
-//! run at the same time. Since things move while we look, everything is looked at a second time when something was
+//! Constraints: nothing is changed anywhere (the ledger is read, a site is asked for its names and no more), but for one
+//! thing: a node that speaks relay and was never pulled so takes the first server that asks, with its epoch, for its own. A
+//! server may run at the same time. Since things move while we look, everything is looked at a second time when something was
 //! found, and only what is found both times is told.
 
 mod finding;
@@ -22,12 +23,14 @@ use tokio::task::JoinSet;
 use crate::cli::Failure;
 use crate::config::{Config, Site};
 use crate::report;
+use crate::schedule::FLUSH_INTERVAL;
 use crate::takeover;
 use finding::{Finding, What};
 use there::Summary;
 
-/// Between the two looks: longer than the way of a batch from `RECV` to the proof of its deletion.
-const SECOND_LOOK: Duration = Duration::from_secs(3);
+/// Between the two looks: longer than the way of a batch from its arrival to the proof of its deletion, and than a
+/// running server may leave that unwritten.
+const SECOND_LOOK: Duration = FLUSH_INTERVAL.saturating_add(Duration::from_secs(3));
 
 /// Sites asked at the same time: each may hold a long listing in memory.
 const SITES_AT_ONCE: usize = 8;

@@ -78,6 +78,12 @@ impl Reader {
         Ok(self.db.query_row(query, [site], |row| row.get(0)).optional()?.unwrap_or_default())
     }
 
+    /// The epoch under which a site is pulled.
+    pub(crate) fn epoch(&self, site: &str) -> Result<u64, LedgerError> {
+        let query = "SELECT epoch FROM site WHERE name = ?1";
+        Ok(self.db.query_row(query, [site], |row| row.get(0)).optional()?.unwrap_or(1))
+    }
+
     /// The sites of rows that are not history.
     pub(crate) fn unfinished_sites(&self) -> Result<Vec<String>, LedgerError> {
         let mut query = self.db.prepare(&format!(

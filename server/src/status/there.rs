@@ -6,7 +6,7 @@ use crate::ledger::SiteRow;
 use crate::report::{ago, lasting, utc};
 
 /// From here on a site's clock is worth a line: certificates and the times in names depend on it. It is never corrected.
-const CLOCK_OFFSET_TOLD: i64 = 60_000;
+const CLOCK_OFFSET_TOLD: u64 = 60_000;
 
 /// So long before its end a certificate is worth a line.
 const EXPIRY_TOLD: i64 = 30 * 24 * 60 * 60;
@@ -73,7 +73,9 @@ impl<'a> There<'a> {
                 format!("its certificate has expired: {}", utc(end))
             });
         }
-        if let Some(offset) = self.row.clock_offset_ms.filter(|offset| offset.abs() >= CLOCK_OFFSET_TOLD) {
+        if let Some(offset) =
+            self.row.clock_offset_ms.filter(|offset| offset.unsigned_abs() >= CLOCK_OFFSET_TOLD)
+        {
             lines.push(format!("its clock is {}", off(offset)));
         }
         lines
