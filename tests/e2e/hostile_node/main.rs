@@ -90,7 +90,7 @@ impl Bench {
         let what = &case.what;
         let began = Instant::now();
         let outcome = match &case.play {
-            Play::Socket(play) => accept(&lane.listener).and_then(|socket| play(socket)),
+            Play::Socket(play) => accept(&lane.listener).and_then(play),
             Play::Relay(acts) => self.relay(lane, case, acts),
         };
         if let Err(wrong) = outcome {

@@ -15,10 +15,13 @@ use crate::puller::Misuser;
 /// Enough for some small packages.
 const SOME: u64 = 20_000;
 
+type Act = dyn Fn(&mut Misuser) -> io::Result<()>;
+type Change = fn(&mut Hello);
+
 /// A misbehaviour, from the handshake of TLS on.
 pub(crate) struct Case {
     pub(crate) what: String,
-    pub(crate) act: Box<dyn Fn(&mut Misuser) -> io::Result<()>>,
+    pub(crate) act: Box<Act>,
     pub(crate) ending: Ending,
 }
 
@@ -209,7 +212,7 @@ fn hellos() -> Vec<Case> {
             misuser.say(&Frame::Hello(Hello { epoch, ..Misuser::hello() }))
         }));
     }
-    let odd: [(&str, fn(&mut Hello)); 7] = [
+    let odd: [(&str, Change); 7] = [
         ("a keep-alive of nothing", |hello| hello.keep_alive = Time::ZERO),
         ("a keep-alive of 49 days", |hello| hello.keep_alive = Time::from_millis(u64::from(u32::MAX))),
         ("packages of no bytes at most", |hello| hello.max_package = 0),
