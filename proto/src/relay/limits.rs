@@ -38,7 +38,8 @@ pub const BARREN_MAX: usize = 262_144;
 /// Bytes decompressed at a time, and the longest body event.
 pub const INFLATED_STEP: usize = 65_536;
 
-/// Output that waits to be written. Beyond it a node has no room, and no end takes input.
+/// Output that waits to be written. Beyond it a puller takes no input; a node has no room (with a rate beyond its burst,
+/// where that is less), and takes no input beyond twice as much.
 pub const OUTPUT_SOFT: usize = 262_144;
 
 /// The most bytes that a node's `write` takes at once.
