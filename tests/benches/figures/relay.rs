@@ -73,8 +73,8 @@ fn report(path: Path, who: &str, files: &[Named], scale: Scale, run: impl FnMut(
     let [seconds, wire, site, centre] = medians(scale, run);
     let whole = seconds * scale.files as f64 / files.len() as f64;
     let wire = wire / payload(files);
-    let figures =
-        format!("{} | {seconds:.2} | {whole:.1} | {wire:.4} | {site:.2} | {centre:.2}", files.len());
+    let site = if site.is_nan() { "?".to_owned() } else { format!("{site:.2}") };
+    let figures = format!("{} | {seconds:.2} | {whole:.1} | {wire:.4} | {site} | {centre:.2}", files.len());
     row(&name(path), who, figures);
 }
 
