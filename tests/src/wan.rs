@@ -6,8 +6,8 @@
 //! - Each byte arrives half a round trip after it has left, and at most `rate` bytes a second leave in each direction,
 //!   those of all connections one behind another. Waiting threads sleep: it costs no core, and a byte is as late as the
 //!   machine is at waking a thread, which is some tenths of a millisecond.
-//! - What is under way is bounded, as on a real link, by the bandwidth-delay product and a buffer ([`BUFFER`]), or, on a
-//!   link without a rate, by what a Linux receiver offers ([`WINDOW`]). Beyond it nothing more is read, and the sender
+//! - What is under way is bounded, as on a real link, by the bandwidth-delay product and a buffer (`BUFFER`), or, on a
+//!   link without a rate, by what a Linux receiver offers (`WINDOW`). Beyond it nothing more is read, and the sender
 //!   feels it. (Its own kernel still takes what its socket buffers hold, here as in the field.)
 //! - A connection is made in one round trip, begins with ten packets under way and doubles them each round trip, and begins
 //!   so again after a pause: TCP's slow start. Nothing is lost, so there is nothing else of TCP in it.

@@ -347,7 +347,7 @@ fn damage(staging: &Path) {
 fn what_is_damaged_before_its_delivery_must_not_be_deleted_at_its_node_nor_what_is_behind_it() {
     let root = tempfile::tempdir().unwrap();
     let staging = settings(&root).staging;
-    let damaged = staging.clone();
+    let damaged = staging;
     let first_file = move || {
         let first = files(&damaged).remove(0);
         fs::write(damaged.join(first), "changed").unwrap();
