@@ -13,7 +13,9 @@ use crate::config::{Config, Site};
 use crate::crash::Crash;
 use crate::desk::Desk;
 use crate::pipeline::{Pipeline, Trouble};
-use crate::{find, log, losses, once, quarantine, reset, schedule, status, takeover, user, verify};
+use crate::{
+    descriptors, find, log, losses, once, quarantine, reset, schedule, status, takeover, user, verify,
+};
 
 /// How long a stop waits for running batches. Beyond it they are dropped, and repeated after the next start.
 const GRACE: Duration = Duration::from_secs(10);
@@ -21,6 +23,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// `run`.
 pub(crate) fn run(file: &Path, format: log::Format) -> Result<(), Failure> {
     log::start(format, "info");
+    descriptors::raise();
     let config = load(file)?;
     check_tls(&config.sites)?;
     for warning in config.warnings() {
@@ -50,6 +53,7 @@ pub(crate) fn run(file: &Path, format: log::Format) -> Result<(), Failure> {
 /// `pull --once`.
 pub(crate) fn pull(file: &Path, only: Option<&str>, format: log::Format) -> Result<(), Failure> {
     log::start(format, "warn");
+    descriptors::raise();
     let mut config = load(file)?;
     let known = site_names(&config);
     if let Some(name) = only {

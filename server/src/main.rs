@@ -10,6 +10,7 @@ mod cli;
 mod commands;
 mod config;
 mod crash;
+mod descriptors;
 mod desk;
 mod find;
 mod ledger;

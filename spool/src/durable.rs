@@ -58,7 +58,7 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
 }
 
 /// The same for an open one.
-pub(crate) fn sync_open_dir(directory: &File) -> io::Result<()> {
+pub fn sync_open_dir(directory: &File) -> io::Result<()> {
     if sabotage::breaks(Switch::SkipDirFsync) {
         return Ok(());
     }

@@ -9,7 +9,7 @@
 //! with the next one too (a full or read-only disk, missing rights, a missing `incomingdir`) is [`Trouble`].
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -24,6 +24,12 @@ use crate::names;
 
 /// How many target names are tried for one package; beyond it the package goes to quarantine.
 const TARGETS_MAX: u32 = 100;
+
+/// Open, to be fsynced.
+struct Directories {
+    incoming: File,
+    staging: File,
+}
 
 /// What becomes of a committed package.
 enum Fate {
@@ -72,6 +78,8 @@ impl Pipeline {
         packages.sort_unstable_by_key(|package| package.id);
         self.crash.point("after-committed");
         self.unbroken()?;
+        // Before anything is renamed: that no file can be opened now must not look like a failed fsync later.
+        let directories = self.directories()?;
         let mut delivered = Vec::with_capacity(packages.len());
         let mut stranded = Vec::new();
         let mut stopped = None;
@@ -89,36 +97,50 @@ impl Pipeline {
         match stopped {
             None if record == Record::Later && stranded.is_empty() => {
                 self.crash.point("after-relayed-renamed");
-                self.names_are_durable()?;
+                self.names_are_durable(&directories)?;
                 self.deferred.delivered(packages);
                 Ok(Damaged::default())
             }
-            None => self.settle(&delivered, &stranded),
+            None => self.settle(&directories, &delivered, &stranded),
             // Only the next start finds out how far it got.
             Some(trouble) if trouble.is_final() => Err(trouble),
             // A consumer may eat what has its name: a power cut must not bring it back.
             Some(trouble) => {
-                let settled = self.settle(&delivered, &stranded);
+                let settled = self.settle(&directories, &delivered, &stranded);
                 Err(settled.err().filter(Trouble::is_final).unwrap_or(trouble))
             }
         }
     }
 
+    /// The directories between which packages are renamed.
+    fn directories(&self) -> Result<Directories, Trouble> {
+        Ok(Directories {
+            incoming: File::open(&self.incoming).map_err(Trouble::io("cannot open incomingdir"))?,
+            staging: File::open(self.staging.directory())
+                .map_err(Trouble::io("cannot open the staging directory"))?,
+        })
+    }
+
     /// Makes the new names of packages durable, and that they lost their old ones.
-    fn names_are_durable(&self) -> Result<(), Trouble> {
-        self.proven(&self.incoming, durable::sync_dir(&self.incoming))?;
-        self.proven(self.staging.directory(), self.staging.sync())?;
+    fn names_are_durable(&self, directories: &Directories) -> Result<(), Trouble> {
+        self.proven(&self.incoming, durable::sync_open_dir(&directories.incoming))?;
+        self.proven(self.staging.directory(), durable::sync_open_dir(&directories.staging))?;
         self.crash.point("after-dirsync");
         Ok(())
     }
 
     /// Makes the fates of packages durable, first on the disk and then in the ledger.
-    fn settle(&self, delivered: &[&Package], stranded: &[(&Package, String)]) -> Result<Damaged, Trouble> {
+    fn settle(
+        &self,
+        directories: &Directories,
+        delivered: &[&Package],
+        stranded: &[(&Package, String)],
+    ) -> Result<Damaged, Trouble> {
         let mut damaged = Damaged::default();
         if delivered.is_empty() && stranded.is_empty() {
             return Ok(damaged);
         }
-        self.names_are_durable()?;
+        self.names_are_durable(directories)?;
         let kept = self.ledger.write(|batch| {
             batch.deliver_all(delivered.iter().copied())?;
             let quarantine = |(package, reason): &(&Package, String)| batch.quarantine(package, reason);
@@ -137,7 +159,7 @@ impl Pipeline {
 
     /// What an fsync of `directory` said. After the first that failed nobody's fsync proves anything any more: the
     /// kernel tells of lost pages once.
-    fn proven(&self, directory: &Path, synced: io::Result<()>) -> Result<(), Trouble> {
+    pub(super) fn proven(&self, directory: &Path, synced: io::Result<()>) -> Result<(), Trouble> {
         if let Err(error) = &synced {
             // Set once: the first is the one to be told.
             let _ = self.broken.set((directory.to_owned(), error.to_string()));

@@ -165,16 +165,29 @@ fn what_stops_one_package_leaves_those_before_it_recorded() {
 #[test]
 fn after_a_failed_fsync_no_site_goes_on() {
     let root = tempfile::tempdir().unwrap();
-    let staging = settings(&root).staging;
-    let elsewhere = root.path().join("elsewhere");
-    let (from, to) = (staging.clone(), elsewhere.clone());
-    let crash = Crash::doing_at("after-rename", 1, move || fs::rename(&from, &to).unwrap());
-    let pipeline = Pipeline::open(&settings(&root), crash).unwrap();
-    let trouble = accept(&pipeline, "web01.1.data", b"content").unwrap_err();
-    assert!(matches!(trouble, Trouble::Durability { .. }), "{trouble}");
-    fs::rename(&elsewhere, &staging).unwrap();
+    let pipeline = open(&root);
+    accept(&pipeline, "web01.1.data", b"content").unwrap();
+    let failed = pipeline.proven(&settings(&root).staging, Err(std::io::Error::other("a lost page")));
+    assert!(matches!(failed, Err(Trouble::Durability { .. })), "{failed:?}");
     assert!(pipeline.room().unwrap_err().is_final());
     let batch = vec![received(&pipeline, "web01.2.data", b"content")];
     assert!(pipeline.accept("another site", batch).unwrap_err().is_final());
     assert_eq!(files(&settings(&root).directory), ["web01.1.data"]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_opened_is_no_failed_fsync() {
+    let root = tempfile::tempdir().unwrap();
+    let pipeline = open(&root);
+    let Incoming { directory, .. } = settings(&root);
+    let elsewhere = root.path().join("elsewhere");
+    let batch = vec![received(&pipeline, "web01.1.data", b"content")];
+    let held = pipeline.hold(SITE, batch).unwrap();
+    assert_eq!(held.len(), 1);
+    fs::rename(&directory, &elsewhere).unwrap();
+    let trouble = pipeline.listed(SITE, |_| false).unwrap_err();
+    assert!(!trouble.is_final(), "{trouble}");
+    fs::rename(&elsewhere, &directory).unwrap();
+    pipeline.resume(SITE).unwrap();
+    assert_eq!(files(&directory), ["web01.1.data"]);
 }
