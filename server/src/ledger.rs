@@ -298,6 +298,17 @@ impl Ledger {
         Ok(versions.iter().any(|package| package.digest == *digest && !package.is_damaged()))
     }
 
+    /// How many packages of a site are in quarantine, and their bytes. It does not count beyond `most`.
+    pub(crate) fn quarantine_of(&self, site: &str, most: u64) -> Result<(u64, u64), LedgerError> {
+        self.guarded(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT count(*), coalesce(sum(size), 0) FROM (
+                     SELECT size FROM package WHERE site = ?1 AND state = 'quarantined' LIMIT ?2)",
+            )?;
+            query.query_row(params![site, most], |row| Ok((row.get(0)?, row.get(1)?)))
+        })
+    }
+
     /// The packages for which the rest of an SQL query holds.
     fn select(&self, rest: &str, params: impl rusqlite::Params) -> Result<Vec<Package>, LedgerError> {
         self.guarded(|db| {

@@ -49,6 +49,16 @@ use crate::crash::Crash;
 use crate::ledger::{Batch, Ledger, LedgerError, Package, Waiting, fact};
 use crate::staging::{StagedFile, Staging, StagingError, Tie};
 
+/// Packages of one site in quarantine, and their bytes. Beyond it nothing more is pulled from that site by relay: its
+/// backlog stays there until an operator has looked.
+const QUARANTINE_MAX: u64 = if cfg!(test) { 4 } else { 1_000 };
+const QUARANTINE_BYTES_MAX: u64 = 1 << 30;
+
+/// Room that is left on the disk of the pipeline: so many bytes, or that part of a small one. Below it nothing is
+/// pulled: what came would be turned away at the last moment, again and again.
+const FREE_MIN: u64 = 64 << 20;
+const FREE_PART: u64 = 8;
+
 /// Why packages cannot be taken now.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Trouble {
@@ -188,6 +198,7 @@ impl Pipeline {
     /// Whether the pipeline keeps up: more is pulled only if it has not too many files before it.
     pub(crate) fn room(&self) -> Result<(), Trouble> {
         self.unbroken()?;
+        self.free()?;
         let Some(max) = self.max_files else { return Ok(()) };
         let entries = fs::read_dir(&self.incoming).map_err(Trouble::io("cannot read incomingdir"))?;
         let limit = usize::try_from(max).unwrap_or(usize::MAX);
@@ -200,6 +211,34 @@ impl Pipeline {
         }
         Err(Trouble::Full(format!(
             "incomingdir holds {max} files or more (incoming_max_files): the pipeline does not keep up"
+        )))
+    }
+
+    /// The same for one site, which must not have too much in quarantine either.
+    pub(crate) fn room_for(&self, site: &str) -> Result<(), Trouble> {
+        self.room()?;
+        let (packages, bytes) = self.ledger.quarantine_of(site, QUARANTINE_MAX)?;
+        if packages < QUARANTINE_MAX && bytes < QUARANTINE_BYTES_MAX {
+            return Ok(());
+        }
+        Err(Trouble::Full(format!(
+            "{packages} packages or more of the site are in quarantine, with {bytes} bytes; from {QUARANTINE_MAX}, or              {QUARANTINE_BYTES_MAX} bytes, on its backlog stays there: decide about them with `tidegate-server quarantine`"
+        )))
+    }
+
+    /// Whether the disk has room.
+    fn free(&self) -> Result<(), Trouble> {
+        let directory = self.staging.directory();
+        let disk = rustix::fs::statvfs(directory)
+            .map_err(|error| Trouble::io("cannot ask for the room of the staging directory")(error.into()))?;
+        let [total, free] = [disk.f_blocks, disk.f_bavail].map(|blocks| blocks.saturating_mul(disk.f_frsize));
+        let needed = FREE_MIN.min(total / FREE_PART);
+        if free >= needed {
+            return Ok(());
+        }
+        Err(Trouble::Full(format!(
+            "the file system of {} has {free} bytes left, and packages are pulled from {needed} on",
+            directory.display()
         )))
     }
 

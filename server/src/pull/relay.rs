@@ -73,7 +73,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let name = attempt.site.name.clone();
-    let asked = attempt.desk.run(move |pipeline| Ok((pipeline.epoch(&name)?, job::room(pipeline)?)));
+    let asked = attempt.desk.run(move |pipeline| Ok((pipeline.epoch(&name)?, job::room(pipeline, &name)?)));
     let (epoch, full) = match asked.await {
         Ok(answer) => answer,
         Err(trouble) => return (Duration::ZERO, Err(trouble.into())),

@@ -73,7 +73,7 @@ impl Job {
             done.deleted = true;
         }
         if self.room || !batch.is_empty() {
-            done.full = Some(room(pipeline)?);
+            done.full = Some(room(pipeline, &site)?);
         }
         if let Some(Some(_)) = &done.full {
             done.refused = Some(batch);
@@ -92,9 +92,9 @@ impl Job {
     }
 }
 
-/// Whether the pipeline takes more: why not, if it does not.
-pub(super) fn room(pipeline: &Pipeline) -> Result<Option<String>, Trouble> {
-    match pipeline.room() {
+/// Whether the pipeline takes more of this site: why not, if it does not.
+pub(super) fn room(pipeline: &Pipeline, site: &str) -> Result<Option<String>, Trouble> {
+    match pipeline.room_for(site) {
         Ok(()) => Ok(None),
         Err(Trouble::Full(why)) => Ok(Some(why)),
         Err(trouble) => Err(trouble),
