@@ -151,6 +151,7 @@ impl<'a> Batch<'a> {
     }
 
     /// A package has its target name, durably. Counted once, however often it is said.
+    #[cfg(test)]
     pub(crate) fn deliver(&self, package: &Package) -> rusqlite::Result<()> {
         self.deliver_all([package])
     }

@@ -1,12 +1,14 @@
 //! What relay asks of the ledger: packages by their numbers, and those that came without one.
 
+use std::collections::HashSet;
+
 use rusqlite::{OptionalExtension, params};
 use tidegate_proto::Name;
 use tidegate_proto::relay::Number;
 
 use super::number::{self, Row};
 use super::package::milliseconds;
-use super::{Batch, Ledger, LedgerError, LossReason, OPEN, Package, State};
+use super::{Batch, Ledger, LedgerError, LossReason, NewPackage, OPEN, Package, State};
 
 /// Packages read for a row of numbers: so many for each, and a few. One number has several if a clone of its site was
 /// pulled, or a running spool rolled back. What is beyond counts as unknown: what a hostile site could gain by numbering
@@ -35,6 +37,13 @@ impl Ledger {
             packages.append(&mut self.select(BY_NUMBER, params![first, last, limit])?);
         }
         Ok(packages)
+    }
+
+    /// The last row, of whatever site.
+    pub(crate) fn newest_row(&self) -> Result<i64, LedgerError> {
+        self.guarded(|db| {
+            db.prepare_cached("SELECT coalesce(max(id), 0) FROM package")?.query_row([], |row| row.get(0))
+        })
     }
 
     /// A site's packages of this name among which a repeat may be found, in arrival order: if it is not `timed`, those
@@ -75,6 +84,17 @@ impl Ledger {
             batch.count_history(changed);
             Ok(())
         })
+    }
+
+    /// A site has sent everything that it holds under its numbers: what has another than these, it has deleted.
+    pub(crate) fn settle_numbered(&self, site: &str, held: &HashSet<Number>) -> Result<(), LedgerError> {
+        let numbered = format!("site = ?1 AND {OPEN} AND on_site = 1 AND number IS NOT NULL ORDER BY id");
+        let mut packages = self.select(&numbered, params![site])?;
+        packages.retain(|package| package.number.is_some_and(|number| !held.contains(&number)));
+        if packages.is_empty() {
+            return Ok(());
+        }
+        self.write(|batch| packages.iter().try_for_each(|package| batch.gone(package)))
     }
 
     /// A site has sent everything that it holds under its numbers: what came without one, and did not get one now, it
@@ -123,6 +143,33 @@ impl Batch<'_> {
             )?
             .execute(params![package.id, number::bytes(number), package.modified, package.sum(), read])?;
         Ok(package)
+    }
+
+    /// Whether another site has given the same package, under the same number, in a row after `since`: clones of a site
+    /// are drained beside each other. If that copy proves damaged, its own node has it still.
+    pub(crate) fn came_elsewhere(
+        &self,
+        package: &NewPackage<'_>,
+        number: Number,
+        timed: bool,
+        since: i64,
+    ) -> rusqlite::Result<bool> {
+        let NewPackage { site, name, digest, modified, .. } = package;
+        self.tx
+            .prepare_cached(
+                "SELECT 1 FROM package
+                 WHERE number = ?1 AND id > ?2 AND site <> ?3 AND name = ?4 AND digest = ?5 AND (?6 OR modified = ?7)
+                     AND (state <> 'quarantined' OR reason NOT LIKE 'damaged%')",
+            )?
+            .exists(params![
+                number::bytes(number),
+                since,
+                site,
+                name.as_bytes(),
+                digest.as_bytes(),
+                timed,
+                milliseconds(*modified)
+            ])
     }
 
     /// These are gone from their site.

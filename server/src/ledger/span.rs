@@ -51,6 +51,18 @@ impl Span {
         run == number.run && (first..=last).contains(&number.counter) && time <= self.newest
     }
 
+    /// Whether this number was received, at whatever time.
+    pub(crate) fn holds(&self, number: Number) -> bool {
+        self.covers(number, i64::MIN)
+    }
+
+    /// What of it lies before this number of its run, if anything.
+    pub(crate) fn before(mut self, number: Number) -> Option<Self> {
+        let last = number.counter.checked_sub(1).filter(|last| self.numbers.first <= *last)?;
+        self.numbers.last = self.numbers.last.min(last);
+        Some(self)
+    }
+
     /// Both as one, with what is between them.
     pub(super) fn joined(self, other: Self) -> Self {
         let Row { run, first, last } = self.numbers;
@@ -197,6 +209,26 @@ impl Batch<'_> {
             }
         }
         self.forget_spans(kind, site)
+    }
+
+    /// A running spool of this site was rolled back, and counts again from this number on: what the numbers from here on
+    /// were before is not known any more. Joined with what comes now, it would make all of that look received.
+    pub(crate) fn forget_from(&self, site: &str, number: Number) -> rusqlite::Result<()> {
+        let kind = Kind::Package;
+        let [run, from, end] = [number.run, number.counter, u64::MAX].map(u64::to_be_bytes);
+        let behind = {
+            let mut query = self.tx.prepare_cached(MEETING)?;
+            let found = query
+                .query_map(params![kind.as_str(), site, run, from, end], |row| Span::of(row, kind, site))?;
+            found.collect::<rusqlite::Result<Vec<_>>>()?
+        };
+        for (id, span) in behind {
+            self.tx.prepare_cached("DELETE FROM span WHERE id = ?1")?.execute([id])?;
+            if let Some(span) = span.before(number) {
+                self.insert_span(kind, site, span)?;
+            }
+        }
+        Ok(())
     }
 
     /// All that is counted of a site's losses in one run.

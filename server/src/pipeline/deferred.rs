@@ -4,7 +4,7 @@
 //! welcome says what it holds no more. So a batch needs one transaction, and an idle site none: the flush of all sites
 //! takes the rest.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tidegate_proto::relay::Number;
@@ -25,6 +25,16 @@ struct OfSite {
     changes: Changes,
     /// Rows of what the site still has, by number, ascending.
     at_site: VecDeque<(Number, i64)>,
+    /// From a welcome on, until everything that the site holds has come.
+    skipped: Option<Skipped>,
+}
+
+/// What a site has announced in this connection and keeps.
+#[derive(Debug, Default)]
+struct Skipped {
+    numbers: HashSet<Number>,
+    /// Whether more came than is remembered.
+    beyond: bool,
 }
 
 /// Changes that are still to be written.
@@ -89,8 +99,35 @@ impl Deferred {
     pub(super) fn at_site(&self, site: &str, rows: impl IntoIterator<Item = (Number, i64)>) {
         let mut all = self.lock();
         let of = all.entry(site.to_owned()).or_default();
-        let room = AT_SITE_MAX.saturating_sub(of.at_site.len());
-        of.at_site.extend(rows.into_iter().take(room));
+        for row in rows {
+            if of.at_site.len() < AT_SITE_MAX {
+                of.at_site.push_back(row);
+            } else if let Some(skipped) = &mut of.skipped {
+                skipped.beyond = true;
+            }
+        }
+    }
+
+    /// A site keeps these.
+    pub(super) fn skipped(&self, site: &str, numbers: impl IntoIterator<Item = Number>) {
+        let mut all = self.lock();
+        let Some(skipped) = all.get_mut(site).and_then(|of| of.skipped.as_mut()) else { return };
+        for number in numbers {
+            if skipped.numbers.len() < AT_SITE_MAX {
+                skipped.numbers.insert(number);
+            } else {
+                skipped.beyond = true;
+            }
+        }
+    }
+
+    /// Everything that a site holds has come: the numbers of it. `None` if that is not known, or was asked before.
+    pub(super) fn held(&self, site: &str) -> Option<HashSet<Number>> {
+        let mut all = self.lock();
+        let of = all.get_mut(site)?;
+        let Skipped { mut numbers, .. } = of.skipped.take().filter(|skipped| !skipped.beyond)?;
+        numbers.extend(of.at_site.iter().map(|(number, _)| *number));
+        Some(numbers)
     }
 
     /// A site has deleted what it was allowed to, up to this number.
@@ -103,9 +140,10 @@ impl Deferred {
 
     /// A new connection says by itself what the site still has.
     fn reconnected(&self, site: &str) {
-        if let Some(of) = self.lock().get_mut(site) {
-            of.at_site.clear();
-        }
+        let mut all = self.lock();
+        let of = all.entry(site.to_owned()).or_default();
+        of.at_site.clear();
+        of.skipped = Some(Skipped::default());
     }
 }
 
@@ -141,7 +179,7 @@ impl Pipeline {
         let board = self.board.take();
         // Held until it is written: nobody finds a package committed that is delivered.
         let mut all = self.deferred.lock();
-        all.retain(|_, of| !of.changes.is_empty() || !of.at_site.is_empty());
+        all.retain(|_, of| !of.changes.is_empty() || !of.at_site.is_empty() || of.skipped.is_some());
         let is_idle = board.is_empty() && all.values().all(|of| of.changes.is_empty());
         if is_idle {
             return Ok(());

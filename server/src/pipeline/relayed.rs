@@ -20,14 +20,18 @@ use tidegate_proto::relay::{LossRecord, Number};
 use tidegate_spool::parallel;
 
 use super::deliver::{Damaged, say_quarantined};
-use super::repeats::{Came, Then, Verdict};
+use super::repeats::{Came, Known, Then, Verdict};
 use super::{Pipeline, Trouble};
 use crate::body::{Arrived, Digest};
 use crate::ledger::{Batch, DAMAGED, NewPackage, Package, SpanKind, milliseconds};
+use crate::names;
 use crate::staging::StagedFile;
 
 /// How many files of a batch are written and fsynced side by side. The file system joins the fsyncs that wait together.
 const SYNC_THREADS: usize = 16;
+
+/// Packages of a batch that go to quarantine with a line each in the log; beyond it they are counted in one.
+const SAID_MAX: usize = 3;
 
 /// Something that a node sent or announced.
 #[derive(Debug)]
@@ -82,9 +86,19 @@ struct New {
     continues: Option<Package>,
 }
 
+/// What a batch is, and what its transaction must know of the ledger that this was found out from.
+struct Judged {
+    batch: Vec<One>,
+    /// Where its runs were rolled back to, each once.
+    rolled_back: Vec<Number>,
+    newest_row: i64,
+}
+
 /// What a batch's transaction made.
 #[derive(Default)]
 struct Recorded {
+    /// Files of what came from another site meanwhile.
+    superfluous: Vec<String>,
     /// To be delivered.
     committed: Vec<Package>,
     quarantined: Vec<Package>,
@@ -97,35 +111,41 @@ impl Pipeline {
     /// to which the node may delete, skipped ones counting as dealt with; `None`: not even the first.
     pub(crate) fn relayed(&self, site: &str, batch: Vec<Relayed>) -> Result<Option<Number>, Trouble> {
         self.unbroken()?;
-        let mut batch = self.judged(site, batch)?;
-        self.store(&mut batch)?;
-        for new in batch.iter_mut().filter_map(One::new_one) {
+        let mut judged = self.judged(site, batch)?;
+        self.store(&mut judged.batch)?;
+        for new in judged.batch.iter_mut().filter_map(One::new_one) {
             self.find_continued(new)?;
         }
-        let recorded = self.record_relayed(site, &batch)?;
+        let recorded = self.record_relayed(site, &judged)?;
+        let mut batch = judged.batch;
+        recorded.superfluous.iter().for_each(|file| self.staging.remove(file));
         self.remove_continued(
             batch.iter_mut().filter_map(One::new_one).filter_map(|new| new.continues.as_ref()),
         );
-        for package in &recorded.quarantined {
+        for package in recorded.quarantined.iter().take(SAID_MAX) {
             say_quarantined(package, package.reason.as_deref().unwrap_or_default());
+        }
+        if let Some(others) = recorded.quarantined.len().checked_sub(SAID_MAX).filter(|others| *others > 0) {
+            tracing::error!(site, packages = others, "more packages of the same batch are in quarantine");
         }
         self.crash.point("after-relayed-committed");
         let damaged = self.finish_deferring(recorded.committed)?;
         self.crash.point("after-relayed-delivered");
         let upto = last_before_damage(&batch, &recorded.rows, &damaged);
+        let is_skipped = |one: &&One| matches!(one.fate, Fate::Skipped(_));
+        self.deferred.skipped(site, batch.iter().filter(is_skipped).map(|one| one.number));
         self.deferred.at_site(site, recorded.rows);
         Ok(upto)
     }
 
     /// Finds out what each is.
-    fn judged(&self, site: &str, batch: Vec<Relayed>) -> Result<Vec<One>, Trouble> {
+    fn judged(&self, site: &str, batch: Vec<Relayed>) -> Result<Judged, Trouble> {
         let numbers: Vec<_> = batch
             .iter()
             .filter(|one| !matches!(one.what, What::Skipped { .. }))
             .map(|one| one.number)
             .collect();
-        let known = self.known(site, &numbers)?;
-        let mut rolled_back: Vec<Number> = Vec::new();
+        let mut known = self.known(site, &numbers)?;
         let mut judged = Vec::with_capacity(batch.len());
         for Relayed { number, name, modified: arrival, what } in batch {
             let (body, reason) = match what {
@@ -139,10 +159,9 @@ impl Pipeline {
                 }
             };
             let came = Came { number, name: &name, digest: &body.digest, arrival };
-            let fate = match self.judge(site, came, &known)? {
+            let fate = match self.judge(site, came, &mut known)? {
                 Verdict::Repeat { row, then } => Fate::Repeat { row, then },
-                Verdict::New { held, rolled_back: again } => {
-                    rolled_back.extend(Some(number).filter(|_| again));
+                Verdict::New { held } => {
                     let (digest, size) = (body.digest.clone(), body.size);
                     let body = Some(body);
                     Fate::New(Box::new(New { digest, size, body, file: None, reason, held, continues: None }))
@@ -150,6 +169,7 @@ impl Pipeline {
             };
             judged.push(One { number, name, arrival, fate });
         }
+        let Known { mut rolled_back, newest_row, .. } = known;
         if let Some(first) = rolled_back.first() {
             tracing::warn!(
                 site,
@@ -159,7 +179,9 @@ impl Pipeline {
                  while it was running (a virtual machine's snapshot)?"
             );
         }
-        Ok(judged)
+        // They ascend.
+        rolled_back.dedup_by_key(|number| number.run);
+        Ok(Judged { batch: judged, rolled_back, newest_row })
     }
 
     /// Writes new bodies to their files, and makes them durable.
@@ -197,11 +219,12 @@ impl Pipeline {
     }
 
     /// One transaction for all of it, and for what the batches before left to be written.
-    fn record_relayed(&self, site: &str, batch: &[One]) -> Result<Recorded, Trouble> {
+    fn record_relayed(&self, site: &str, judged: &Judged) -> Result<Recorded, Trouble> {
+        let Judged { batch, rolled_back, newest_row } = judged;
         let repeats = batch.iter().filter(|one| matches!(one.fate, Fate::Repeat { .. })).count() as u64;
         let mut changes = self.deferred.take(site);
         changes.repeats += repeats;
-        if batch.iter().all(One::changes_nothing) {
+        if rolled_back.is_empty() && batch.iter().all(One::changes_nothing) {
             let rows = batch.iter().filter_map(One::known_row).collect();
             self.deferred.put(site, changes);
             return Ok(Recorded { rows, ..Recorded::default() });
@@ -209,10 +232,11 @@ impl Pipeline {
         let files: Vec<_> = batch.iter().filter_map(One::new_file).collect();
         let recorded = self.record_durable(&files, |transaction| {
             changes.write(site, transaction)?;
+            rolled_back.iter().try_for_each(|number| transaction.forget_from(site, *number))?;
             let mut recorded = Recorded::default();
             let mut noted = Vec::new();
             for one in batch {
-                one.record(site, transaction, &mut recorded, &mut noted)?;
+                one.record(site, *newest_row, transaction, &mut recorded, &mut noted)?;
             }
             transaction.received(SpanKind::Package, site, noted)?;
             Ok(recorded)
@@ -224,10 +248,13 @@ impl Pipeline {
         recorded
     }
 
-    /// The first time in a connection that a site has sent all it holds: what came from it without a number, and did not
-    /// come again, it has deleted. What of that is held is the only copy, and is delivered.
+    /// The first time in a connection that a site has sent all it holds: what came from it before, and did not come
+    /// again, it has deleted. What of that is held is the only copy, and is delivered.
     pub(crate) fn relay_drained(&self, site: &str) -> Result<(), Trouble> {
         self.write_deferred(site)?;
+        if let Some(held) = self.deferred.held(site) {
+            self.ledger.settle_numbered(site, &held)?;
+        }
         let undelivered = self.ledger.settle_unnumbered(site)?;
         self.crash.point("after-released");
         self.finish(undelivered).map(|_| ())
@@ -286,6 +313,7 @@ impl One {
     fn record(
         &self,
         site: &str,
+        newest_row: i64,
         batch: &Batch<'_>,
         recorded: &mut Recorded,
         noted: &mut Vec<(Number, i64)>,
@@ -329,6 +357,13 @@ impl One {
                     staged: new.file().name(),
                     modified: self.arrival,
                 };
+                let timed = names::is_timed(&self.name, &new.digest);
+                if batch.came_elsewhere(&package, self.number, timed, newest_row)? {
+                    // A clone of this site was drained meanwhile.
+                    noted.push((self.number, milliseconds(self.arrival)));
+                    recorded.superfluous.push(package.staged.to_owned());
+                    return Ok(());
+                }
                 let package = batch.arrive(&package, self.number)?;
                 let id = package.id;
                 if let Some(reason) = &new.reason {

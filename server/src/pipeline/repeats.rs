@@ -7,8 +7,12 @@
 //!    Tentacle, and gets the number. (A name without a time must have come to the node before it came here.) A name with a
 //!    time that was delivered within [`REPEAT_WINDOW`] is a repeat under any number.
 //! 3. No row, but a span of this site's numbers holds the number and the arrival is not later than any in it: its row was
-//!    trimmed ([`crate::ledger::Span`]).
+//!    trimmed ([`crate::ledger::Span`]). One that arrived later is new, and so is one whose name holds a later time: a
+//!    node's clock may be behind after its machine was rolled back. (What is neither, of a name without a time, is taken
+//!    for a repeat: there must be a roll-back, a clock behind, and a history that was trimmed meanwhile.)
 //! 4. A row of another site with the same number, name, content and arrival: this site is a clone of that one.
+//!
+//! The first number of a roll-back cuts the run's spans: what they say from there on is about another life of the spool.
 //!
 //! All else is new. Of names without a time nothing but the number decides: what a plugin sends twice arrives twice.
 
@@ -42,6 +46,21 @@ pub(super) struct Came<'a> {
 pub(super) struct Known {
     rows: HashMap<Number, Vec<Package>>,
     spans: Vec<Span>,
+    /// Where running spools were rolled back to, as it turned out.
+    pub(super) rolled_back: Vec<Number>,
+    /// The last row when this was found out.
+    pub(super) newest_row: i64,
+}
+
+impl Known {
+    /// What the spans say of this number and of those behind it is about another life of the spool.
+    fn roll_back(&mut self, number: Number) {
+        self.rolled_back.push(number);
+        let spans = std::mem::take(&mut self.spans);
+        let of_before =
+            |span: Span| if span.numbers.run == number.run { span.before(number) } else { Some(span) };
+        self.spans = spans.into_iter().filter_map(of_before).collect();
+    }
 }
 
 /// What a package is.
@@ -55,7 +74,7 @@ pub(super) enum Verdict {
         then: Then,
     },
     /// It is not. These versions of its name came from a stock server and are held.
-    New { held: Vec<Package>, rolled_back: bool },
+    New { held: Vec<Package> },
 }
 
 /// What a repeat gives to do.
@@ -87,7 +106,9 @@ impl Pipeline {
             return Ok(Known::default());
         }
         let numbers = NumberRow::of(numbers.iter().copied());
-        let mut known = Known { spans: self.ledger.spans(site, &numbers)?, ..Known::default() };
+        let newest_row = self.ledger.newest_row()?;
+        let spans = self.ledger.spans(site, &numbers)?;
+        let mut known = Known { spans, newest_row, ..Known::default() };
         for package in self.ledger.numbered(&numbers)? {
             if let Some(number) = package.number {
                 known.rows.entry(number).or_default().push(package);
@@ -97,10 +118,10 @@ impl Pipeline {
     }
 
     /// Finds out whether a package came before.
-    pub(super) fn judge(&self, site: &str, came: Came<'_>, known: &Known) -> Result<Verdict, Trouble> {
+    pub(super) fn judge(&self, site: &str, came: Came<'_>, known: &mut Known) -> Result<Verdict, Trouble> {
         let Came { number, name, digest, arrival } = came;
         if sabotage::breaks(Switch::ForgetDuplicates) {
-            return Ok(Verdict::New { held: Vec::new(), rolled_back: false });
+            return Ok(Verdict::New { held: Vec::new() });
         }
         let arrival = milliseconds(arrival);
         let timed = names::is_timed(name, digest);
@@ -122,22 +143,28 @@ impl Pipeline {
                 Standing::Lost => {}
             }
         }
+        // It came later than all that was received, or is of a later time.
+        let time = if timed { names::time_in(name, SystemTime::now()) } else { None };
+        let time = time.and_then(|time| time.checked_sub(CLOCK_MARGIN)).map_or(i64::MIN, milliseconds);
+        let is_later = |span: &Span| span.holds(number) && span.newest < arrival.max(time);
+        if rolled_back || known.spans.iter().any(is_later) {
+            known.roll_back(number);
+        }
         let namesakes = self.ledger.same_name(site, name, timed)?;
         if let Some(repeat) = self.came_without_number(&namesakes, came, timed)? {
             return Ok(repeat);
         }
-        let is_received = |span: &Span| span.covers(number, arrival);
-        if !rolled_back && known.spans.iter().any(is_received) {
+        if known.spans.iter().any(|span| span.covers(number, arrival)) {
             return Ok(Verdict::Repeat { row: None, then: Then::Nothing });
         }
-        rolled_back |= known.spans.iter().any(|span| span.covers(number, i64::MIN));
+        let rows = known.rows.get(&number).map_or(&[][..], Vec::as_slice);
         for row in rows.iter().filter(|row| row.site != site && is_copy(row)) {
             if matches!(self.standing(row)?, Standing::Here) {
                 return Ok(Verdict::Repeat { row: None, then: Then::Note });
             }
         }
         let is_held = |row: &Package| row.state == State::Held && row.number.is_none();
-        Ok(Verdict::New { held: namesakes.into_iter().filter(is_held).collect(), rolled_back })
+        Ok(Verdict::New { held: namesakes.into_iter().filter(is_held).collect() })
     }
 
     /// What came over Tentacle of something that the site announces and keeps: it has the same name and size. If it is
