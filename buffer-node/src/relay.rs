@@ -31,7 +31,6 @@ use std::time::{Duration, SystemTime};
 use tidegate_net::shutdown::Shutdown;
 use tidegate_net::tls::Peer;
 use tidegate_net::{Link, LinkError};
-use tidegate_proto::relay::limits::KEEP_ALIVE_MAX;
 use tidegate_proto::relay::{
     CloseCode, Farewell, Hello, Node as Machine, NodeEvent, Number, Purpose, Welcome,
 };
@@ -57,9 +56,9 @@ const SUCCESSION: Duration = Duration::from_secs(5);
 /// How long a puller may take to read our last words. Beyond it the connection is dropped: a stop waits for it.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// How long a puller may take next to nothing of what is written to it: it reads nothing while it waits for one of its
-/// decoders, with a thousand sites before it. Beyond it the connection ends; a newer one does not wait for that.
-const TAKES_NOTHING: Duration = KEEP_ALIVE_MAX;
+/// How long a puller may take next to nothing of what is written to it, in times of what an idle agent may: it reads
+/// nothing while it waits for one of its decoders. Beyond it the connection ends; a newer one does not wait for that.
+const TAKES_NOTHING: u32 = 4;
 
 /// What the node says it is.
 const SOFTWARE: &str = concat!("tidegate-buffer-node ", env!("CARGO_PKG_VERSION"));
@@ -76,7 +75,7 @@ pub(crate) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let machine = Machine::new(node.greeting, Time::ZERO);
-    let mut link = Link::new(stream, machine, TAKES_NOTHING);
+    let mut link = Link::new(stream, machine, node.session.idle * TAKES_NOTHING);
     let visit = Visit { node, from, puller: epoch::puller(who), rights };
     let left = visit.run(&mut link, shutdown).await;
     let part = async {
