@@ -60,7 +60,7 @@ fn progress_bar() -> ProgressBar {
 }
 
 fn draw(bar: &ProgressBar, tallies: &[Arc<Tally>]) {
-    bar.set_length(tallies.iter().map(|tally| tally.known()).sum());
+    bar.set_length(tallies.iter().fold(0, |sum: u64, tally| sum.saturating_add(tally.known())));
     bar.set_position(tallies.iter().map(|tally| tally.packages()).sum());
     bar.set_message(format!("{} kB", tallies.iter().map(|tally| tally.bytes()).sum::<u64>() / 1000));
 }
