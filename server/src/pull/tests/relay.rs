@@ -356,6 +356,12 @@ fn a_standing_connection_takes_what_comes_and_a_stop_loses_nothing_of_it() {
                 pair.node.put(&format!("later.{n}.data"), format!("later {n:02}").as_bytes());
                 until(|| pair.node.left().is_empty(), || async { Ok(()) }).await;
             }
+            // When it comes to rest, what is left of it is to be written.
+            let open = || Ledger::read_sites(&pair.world.incoming().state).unwrap()[0].open;
+            while open() > 0 {
+                desk.relay().settled().await;
+                desk.run(|pipeline| pipeline.flush()).await.unwrap();
+            }
             stop.begin();
         };
         let (end, ()) = tokio::join!(pair.connect(&desk, &stop, (NO_CUT, NO_CUT)), agent);
