@@ -366,20 +366,23 @@ impl Owner {
     /// What was unsure shows after a start.
     fn learn(&mut self) {
         let mut found = self.found();
+        let mut back = Vec::new();
         for (copy, state) in std::mem::take(&mut self.states) {
             match (found.remove(&copy), state) {
                 (Some(_), State::Stored | State::Unsure) => _ = self.states.insert(copy, State::Stored),
                 (None, State::Stored) => panic!("a stored package was lost or changed: {copy:?}"),
                 (None, State::Unsure) => {}
-                (Some(package), State::Deleting { .. }) => {
-                    assert!(
-                        self.deletion_is_forgotten(copy.0, &package),
-                        "its deletion is recorded, but it is back: {copy:?}"
-                    );
-                    self.states.insert(copy, State::Stored);
-                }
+                (Some(package), State::Deleting { .. }) => back.push((copy, package)),
                 (None, State::Deleting { at }) => self.deleted.entry(copy.0).or_default().push(at),
             }
+        }
+        // Once all deletions that took place are known: that of an equal package may be remembered rightly.
+        for (copy, package) in back {
+            assert!(
+                self.deletion_is_forgotten(copy.0, &package),
+                "its deletion is recorded, but it is back: {copy:?}"
+            );
+            self.states.insert(copy, State::Stored);
         }
         assert!(found.is_empty(), "a deleted package came back: {found:?}");
     }
