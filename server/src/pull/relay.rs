@@ -14,7 +14,7 @@
 //! - Nothing is acknowledged before the pipeline has said that it is delivered.
 //! - What a node can make this server hold is bounded by the credit, for each and for all together.
 //! - A batch is what came while the last one was on its way: a lone package waits for nobody, and a site with a
-//!   million of them has one batch at a time at the [`Desk`], behind those of the others.
+//!   million of them has one batch at a time at the `Desk`, behind those of the others.
 
 mod credit;
 mod decoders;
