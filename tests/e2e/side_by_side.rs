@@ -6,7 +6,7 @@
 //!
 //! `TIDEGATE_STOCK_SERVER=/path/to/tentacle_server` puts a real stock server there; `TIDEGATE_RUNS` sets the rounds.
 
-use tidegate_tests::central::{Central, Site};
+use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
 use tidegate_tests::node::Node;
 use tidegate_tests::oracle::Oracle;
@@ -17,8 +17,8 @@ use tidegate_tests::until;
 
 const SETTINGS: &str = "sync_interval = \"100ms\"\nsync_timeout = \"5s\"\nsync_backoff_max = \"500ms\"";
 
-/// Each event five times.
-const ROUNDS: u64 = 35;
+/// Each event twice.
+const ROUNDS: u64 = 14;
 
 /// How many files each site gets in a round; of a stock site's, enough for several connections.
 const FILES: usize = 12;
@@ -59,7 +59,8 @@ fn a_stock_server_and_a_node_are_pulled_side_by_side_for_long_and_unattended() {
     let authority = Authority::new();
     let mut node = Node::start(&authority, "");
     let mut stock = Stock::start(&["-I", "-o", "-i", INSTALLED_FILTERS]);
-    let sites = [Site::node("plant", node.address()), Site::plain("legacy", stock.address())];
+    let sites =
+        [Site::node("plant", node.address()).over(Mode::Auto), Site::plain("legacy", stock.address())];
     let mut central = Central::new(&authority, &sites, SETTINGS);
     central.run();
     let oracle = Oracle::default();
