@@ -1,5 +1,6 @@
 //! Every step of a pull, and a rule that strikes at one of them.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
@@ -38,8 +39,8 @@ pub(crate) struct Strike {
 struct Progress {
     /// How often the step is still to come before it is the one.
     left: u32,
-    /// The dialler's last message is the request in question.
-    asked: bool,
+    /// The connections whose dialler's last message is the request in question.
+    asked: HashSet<u64>,
 }
 
 impl Strike {
@@ -48,7 +49,7 @@ impl Strike {
         Strike {
             from,
             request,
-            progress: Mutex::new(Progress { left: occurrence, asked: false }),
+            progress: Mutex::new(Progress { left: occurrence, asked: HashSet::new() }),
             also: Mutex::new(Box::new(|| {})),
             struck: AtomicBool::new(false),
         }
@@ -76,11 +77,16 @@ impl Strike {
         let mut progress = self.progress.lock().expect("no holder panics");
         let matches = match chunk.from {
             From::Dialler => {
-                progress.asked = chunk.asks(self.request);
-                progress.asked && self.from == From::Dialler
+                let asks = chunk.asks(self.request);
+                if asks {
+                    progress.asked.insert(chunk.connection);
+                } else {
+                    progress.asked.remove(&chunk.connection);
+                }
+                asks && self.from == From::Dialler
             }
             // The first chunk of the answer only.
-            From::Listener => std::mem::take(&mut progress.asked) && self.from == From::Listener,
+            From::Listener => progress.asked.remove(&chunk.connection) && self.from == From::Listener,
         };
         progress.left -= u32::from(matches && progress.left > 0);
         matches && progress.left == 0
