@@ -59,27 +59,29 @@ pub(crate) async fn run(config: Config, name: String) -> Result<(), Failure> {
     };
     set_epoch(state, &name, epoch)?;
     match ask(site, Purpose::Stream, epoch).await {
-        Ok(Answer::Welcome(_)) => {
-            report::say(&format!(
-                "{there}: taken over. It was at the epoch {} ({}); from now on this server pulls it under the epoch \
-                 {epoch}, and every other one is refused. A running server does so from its next connection on.\n",
-                before.number,
-                if before.text.is_empty() {
-                    "of another server; its log says of which"
-                } else {
-                    &before.text
-                },
-            ));
-            Ok(())
+        Ok(Answer::Welcome(_)) => {}
+        // A running server has come under the new epoch in the meantime: the node knows it.
+        Ok(Answer::Farewell(farewell)) if farewell.code == CloseCode::Replaced => {}
+        Ok(Answer::Farewell(farewell)) => {
+            return Err(Failure::Other(format!(
+                "{there}: the node refused the epoch {epoch}: {farewell}. The ledger has it; run this again"
+            )));
         }
-        Ok(Answer::Farewell(farewell)) => Err(Failure::Other(format!(
-            "{there}: the node refused the epoch {epoch}: {farewell}. The ledger has it; run this again"
-        ))),
-        Err(failure) => Err(Failure::Unavailable(format!(
-            "{there}: the ledger has the epoch {epoch}, and the node may not have heard of it: {failure}. Run this again, \
-             or let the server pull the site: either ends the takeover"
-        ))),
+        Err(failure) => {
+            return Err(Failure::Unavailable(format!(
+                "{there}: the ledger has the epoch {epoch}, and the node may not have heard of it: {failure}. Run this \
+                 again, or let the server pull the site: either ends the takeover"
+            )));
+        }
     }
+    let holder =
+        if before.text.is_empty() { "of another server; its log says of which" } else { &before.text };
+    report::say(&format!(
+        "{there}: taken over. It was at the epoch {} ({holder}); from now on this server pulls it under the epoch {epoch}, \
+         and every other one is refused. A running server does so from its next connection on.\n",
+        before.number,
+    ));
+    Ok(())
 }
 
 /// The epoch under which this server pulls a site; read beside a running server.
