@@ -1,10 +1,10 @@
-//! Packages in the order of their arrival, for a puller that remembers how far it has come.
+//! Packages in the order of their arrival, for a puller that may remember nothing but how far it has come.
 //!
-//! Such a puller keeps one mark for each run: the greatest number it has. A package that came after one with a greater
-//! number would be taken for a repeat and deleted unread. So a stream never passes over a package: where another has
-//! claimed the next one, it waits. Deleted, dropped and set-aside packages are not there, and a dead letter that becomes
-//! a package again gets a number of its own. For the same reason whoever gives up the claim of one package of a stream
-//! has to end the stream: that package comes again in the next one, before those that follow it.
+//! Numbers only grow on a stream, and a puller may remember no more of it than the greatest: one that came after a
+//! greater number could be taken for a repeat and deleted unread. So a stream never passes over a package: where another
+//! has claimed the next one, it waits. Deleted, dropped and set-aside packages are not there, and a dead letter that
+//! becomes a package again gets a number of its own. For the same reason whoever gives up the claim of one package of a
+//! stream has to end the stream: that package comes again in the next one, before those that follow it.
 //!
 //! A stream is a place in the order that the index keeps anyway: it costs no memory and no time while nobody asks it, and
 //! many may be open. What one has claimed the others wait for.

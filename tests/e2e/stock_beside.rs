@@ -16,7 +16,7 @@ use tidegate_tests::scene::{OPTIONS, SETTINGS, Scene};
 use tidegate_tests::tap::{From, Tap, Verdict};
 use tidegate_tests::until;
 
-use strike::{STEPS, Strike};
+use strike::STEPS;
 
 /// More than four connections are worth.
 const FILES: usize = 24;
@@ -80,16 +80,8 @@ fn a_server_without_free_slots_is_pulled_with_those_it_has() {
     });
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Fault {
-    Cut,
-    KillServer,
-    KillStock,
-}
-
 #[test]
 fn nothing_is_lost_or_doubled_by_a_cut_or_kill_at_any_message() {
-    let authority = Authority::new();
     let later = [
         ("a RECV in the middle", From::Dialler, "RECV <", 10),
         ("a body in the middle", From::Listener, "RECV OK", 11),
@@ -98,33 +90,6 @@ fn nothing_is_lost_or_doubled_by_a_cut_or_kill_at_any_message() {
         ("a moved body in the middle", From::Listener, "MV OK", 13),
         ("the last MV", From::Dialler, "MV <", FILES as u32),
     ];
-    let mut scenarios = Vec::new();
-    for step in STEPS.into_iter().chain(later).filter(|(_, _, request, _)| !request.starts_with("LS")) {
-        scenarios.extend([Fault::Cut, Fault::KillServer, Fault::KillStock].map(|fault| (step, fault)));
-    }
-    each(&scenarios, |&((what, from, request, occurrence), fault)| {
-        let what = format!("{fault:?} at {what} ({from:?}, {request}, {occurrence})");
-        let mut scene = Scene::with_data(FILES, &OPTIONS);
-        let strike = Arc::new(Strike::new(from, request, occurrence));
-        let rule = Arc::clone(&strike);
-        let tap = Tap::new(scene.stock.address(), move |chunk| rule.rule(chunk));
-        let mut central = Central::new(&authority, &[Site::plain("stock", tap.address())], SETTINGS);
-        {
-            // Held until the process is known: no message overtakes its fault.
-            let mut also = strike.hold();
-            central.run();
-            match fault {
-                Fault::Cut => {}
-                Fault::KillServer => *also = Box::new(central.process().killer()),
-                Fault::KillStock => *also = Box::new(scene.stock.process().killer()),
-            }
-        }
-        until::holds(&format!("{what}: the step is reached"), || strike.has_struck());
-        match fault {
-            Fault::Cut => {}
-            Fault::KillServer => central.run(),
-            Fault::KillStock => scene.stock.restart(),
-        }
-        scene.comes_out_right(&what, &mut central);
-    });
+    let requests = STEPS.into_iter().chain(later).filter(|(_, _, request, _)| !request.starts_with("LS"));
+    strike::at_each(requests, FILES);
 }

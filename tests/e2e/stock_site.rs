@@ -25,7 +25,7 @@ use tidegate_tests::stock::{PASTED_FILTERS, readable, rewrite};
 use tidegate_tests::tap::{Tap, Verdict};
 use tidegate_tests::{address, until};
 
-use strike::{STEPS, Strike};
+use strike::STEPS;
 
 #[test]
 fn data_is_pulled_and_everything_else_stays() {
@@ -62,45 +62,9 @@ fn the_certificate_rules_of_stock_sites_are_met() {
     });
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Fault {
-    Cut,
-    KillServer,
-    KillStock,
-}
-
 #[test]
 fn nothing_is_lost_or_doubled_by_a_cut_or_kill_at_any_message() {
-    let authority = Authority::new();
-    let mut scenarios = Vec::new();
-    for step in STEPS {
-        scenarios.extend([Fault::Cut, Fault::KillServer, Fault::KillStock].map(|fault| (step, fault)));
-    }
-    each(&scenarios, |&((what, from, request, occurrence), fault)| {
-        let what = format!("{fault:?} at {what} ({from:?}, {request}, {occurrence})");
-        let mut scene = Scene::with_data(3, &OPTIONS);
-        let strike = Arc::new(Strike::new(from, request, occurrence));
-        let rule = Arc::clone(&strike);
-        let tap = Tap::new(scene.stock.address(), move |chunk| rule.rule(chunk));
-        let mut central = Central::new(&authority, &[Site::plain("stock", tap.address())], SETTINGS);
-        {
-            // Held until the process is known: no message overtakes its fault.
-            let mut also = strike.hold();
-            central.run();
-            match fault {
-                Fault::Cut => {}
-                Fault::KillServer => *also = Box::new(central.process().killer()),
-                Fault::KillStock => *also = Box::new(scene.stock.process().killer()),
-            }
-        }
-        until::holds(&format!("{what}: the step is reached"), || strike.has_struck());
-        match fault {
-            Fault::Cut => {}
-            Fault::KillServer => central.run(),
-            Fault::KillStock => scene.stock.restart(),
-        }
-        scene.comes_out_right(&what, &mut central);
-    });
+    strike::at_each(STEPS, 3);
 }
 
 #[test]

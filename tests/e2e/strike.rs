@@ -1,13 +1,21 @@
-//! Every step of a pull, and a rule that strikes at one of them.
+//! Every step of a pull, a rule that strikes at one of them, and what has to come of it.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use tidegate_tests::tap::{Chunk, From, Verdict};
+use tidegate_tests::central::{Central, Site};
+use tidegate_tests::certificates::Authority;
+use tidegate_tests::scenarios::each;
+use tidegate_tests::scene::{OPTIONS, SETTINGS, Scene};
+use tidegate_tests::tap::{Chunk, From, Tap, Verdict};
+use tidegate_tests::until;
 
-/// Every step of a pull: what the dialler says, and the answer to it. The number tells the how-manieth of its kind.
-pub(crate) const STEPS: [(&str, From, &str, u32); 16] = [
+/// What the dialler says, or the answer to it. The number tells the how-manieth of its kind.
+pub(crate) type Step = (&'static str, From, &'static str, u32);
+
+/// Every step of a pull.
+pub(crate) const STEPS: [Step; 16] = [
     ("first LS", From::Dialler, "LS <", 1),
     ("its size", From::Listener, "LS <", 1),
     ("its OK", From::Dialler, "LS OK", 1),
@@ -26,8 +34,48 @@ pub(crate) const STEPS: [(&str, From, &str, u32); 16] = [
     ("second MV", From::Dialler, "MV <", 2),
 ];
 
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Cut,
+    KillServer,
+    KillStock,
+}
+
+/// Cuts the connection at each of these steps of a pull of so many files, and kills either end there: everything has to
+/// come out right.
+pub(crate) fn at_each(steps: impl IntoIterator<Item = Step>, files: usize) {
+    let authority = Authority::new();
+    let faults = |step| [Fault::Cut, Fault::KillServer, Fault::KillStock].map(|fault| (step, fault));
+    let scenarios: Vec<(Step, Fault)> = steps.into_iter().flat_map(faults).collect();
+    each(&scenarios, |&((what, from, request, occurrence), fault)| {
+        let what = format!("{fault:?} at {what} ({from:?}, {request}, {occurrence})");
+        let mut scene = Scene::with_data(files, &OPTIONS);
+        let strike = Arc::new(Strike::new(from, request, occurrence));
+        let rule = Arc::clone(&strike);
+        let tap = Tap::new(scene.stock.address(), move |chunk| rule.rule(chunk));
+        let mut central = Central::new(&authority, &[Site::plain("stock", tap.address())], SETTINGS);
+        {
+            // Held until the process is known: no message overtakes its fault.
+            let mut also = strike.hold();
+            central.run();
+            match fault {
+                Fault::Cut => {}
+                Fault::KillServer => *also = Box::new(central.process().killer()),
+                Fault::KillStock => *also = Box::new(scene.stock.process().killer()),
+            }
+        }
+        until::holds(&format!("{what}: the step is reached"), || strike.has_struck());
+        match fault {
+            Fault::Cut => {}
+            Fault::KillServer => central.run(),
+            Fault::KillStock => scene.stock.restart(),
+        }
+        scene.comes_out_right(&what, &mut central);
+    });
+}
+
 /// A tap's rule that cuts the connection once, at one step, and does something else just before.
-pub(crate) struct Strike {
+struct Strike {
     from: From,
     request: &'static str,
     progress: Mutex<Progress>,
@@ -45,7 +93,7 @@ struct Progress {
 
 impl Strike {
     /// At the `occurrence`-th time that `from` is about to say `request`, or to answer it.
-    pub(crate) fn new(from: From, request: &'static str, occurrence: u32) -> Strike {
+    fn new(from: From, request: &'static str, occurrence: u32) -> Strike {
         Strike {
             from,
             request,
@@ -56,15 +104,15 @@ impl Strike {
     }
 
     /// Holds the strike up until its other deed is known: no message overtakes it.
-    pub(crate) fn hold(&self) -> MutexGuard<'_, Box<dyn Fn() + Send>> {
+    fn hold(&self) -> MutexGuard<'_, Box<dyn Fn() + Send>> {
         self.also.lock().expect("no holder panics")
     }
 
-    pub(crate) fn has_struck(&self) -> bool {
+    fn has_struck(&self) -> bool {
         self.struck.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn rule(&self, chunk: &Chunk<'_>) -> Verdict {
+    fn rule(&self, chunk: &Chunk<'_>) -> Verdict {
         if self.has_struck() || !self.is_here(chunk) {
             return Verdict::Pass;
         }
