@@ -35,8 +35,9 @@ fn said(site: &str, farewell: &Farewell) -> Fault {
              `tidegate-buffer-node epoch reset` there"
         )),
         CloseCode::Replaced => Fault::Refused(format!(
-            "another connection of this server's identity has taken the stream{text}. Does a second server run \
-             with this certificate? Stop one, or give each a certificate of its own"
+            "a newer connection has taken the stream{text}: either another server has taken the site over, and this \
+             one is refused from now on, or a second one runs with this one's certificate; stop one of these, or give each \
+             a certificate of its own"
         )),
         CloseCode::NoRights => Fault::Refused(format!(
             "the node gives this server no packages{text}; it wants a certificate with the server role: \
