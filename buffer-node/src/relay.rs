@@ -130,6 +130,11 @@ impl Visit<'_> {
             Purpose::Look => self.look(link, shutdown).await,
             Purpose::List => self.list(&hello, link, shutdown).await,
             Purpose::Stream => self.stream(&hello, link, shutdown).await,
+            Purpose::Shared => {
+                link.machine()
+                    .refuse(Farewell::new(CloseCode::NotOffered, "this node does not share its files"));
+                Left::Bidding
+            }
         }
     }
 

@@ -272,6 +272,14 @@ async fn the_newest_stream_wins_and_gets_what_the_older_one_had_claimed() {
 }
 
 #[tokio::test]
+async fn shared_files_are_not_offered() {
+    let site = Site::new();
+    let node = site.node("");
+    let mut asking = site.dial(&node, Some(&site.central), hello(Purpose::Shared, 1)).await;
+    assert_eq!(asking.farewell().await.code, CloseCode::NotOffered);
+}
+
+#[tokio::test]
 async fn listing_and_looking_take_nothing() {
     let site = Site::new();
     let node = site.node("");

@@ -169,7 +169,7 @@ impl Source {
                     link.machine().deleted(upto);
                 }
                 NodeEvent::List => link.machine().listing(b"", true),
-                NodeEvent::Room | NodeEvent::LossesAcked(_) => {}
+                NodeEvent::Room | NodeEvent::LossesAcked(_) | NodeEvent::Shared(_) => {}
             }
         }
     }

@@ -79,6 +79,7 @@ fn of(node: &Node) -> Status {
         started: Some(since_1970(node.started)),
         clock: Some(since_1970(SystemTime::now())),
         limits_hit: Some(node.limits_hit.lately()),
+        shared_sign: None,
     }
 }
 

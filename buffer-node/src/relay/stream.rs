@@ -190,7 +190,7 @@ where
             }
             NodeEvent::LossesAcked(upto) => self.losses.acknowledged(upto),
             // What can be sent is looked at anyway; the others are not for a stream that has begun.
-            NodeEvent::Room | NodeEvent::Hello(_) | NodeEvent::List => {}
+            NodeEvent::Room | NodeEvent::Hello(_) | NodeEvent::List | NodeEvent::Shared(_) => {}
         }
     }
 

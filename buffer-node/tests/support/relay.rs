@@ -186,6 +186,7 @@ impl Puller {
                 self.names.extend(names);
                 return Ok(last.then_some(Sign::ListingEnd));
             }
+            PullerEvent::Shared(answer) => panic!("nothing was asked about shared files: {answer:?}"),
         }
         Ok(None)
     }

@@ -35,11 +35,13 @@ pub enum CloseCode {
     Busy,
     /// Something failed at the end; also every code that is not known.
     Trouble,
+    /// The node does not do what the purpose is.
+    NotOffered,
 }
 
 impl CloseCode {
     /// Every code, with its number and its name on the wire.
-    pub const ALL: [(Self, u8, &str); 11] = [
+    pub const ALL: [(Self, u8, &str); 12] = [
         (Self::Done, 0, "done"),
         (Self::Protocol, 1, "protocol"),
         (Self::Version, 2, "version"),
@@ -51,6 +53,7 @@ impl CloseCode {
         (Self::Stopping, 8, "stopping"),
         (Self::Busy, 9, "busy"),
         (Self::Trouble, 10, "trouble"),
+        (Self::NotOffered, 11, "not_offered"),
     ];
 
     fn row(self) -> (Self, u8, &'static str) {
@@ -91,13 +94,10 @@ impl Farewell {
         out.extend_from_slice(cut(&self.text, TEXT_MAX).as_bytes());
     }
 
-    /// The text may hold anything: the end is not worth a quarrel. It is made fit for a log.
     pub(crate) fn read(payload: &[u8]) -> Result<Self, Violation> {
         let mut fields = Fields::new("CLOSE", payload);
         let (code, number) = (CloseCode::of(fields.u8()?), fields.u64()?);
-        let text = String::from_utf8_lossy(fields.rest());
-        let readable = |char: char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char };
-        Ok(Farewell { code, number, text: text.chars().map(readable).collect() })
+        Ok(Farewell { code, number, text: fields.text() })
     }
 }
 

@@ -6,10 +6,11 @@ use alloc::{boxed::Box, vec::Vec};
 
 pub use super::record::write_head;
 use super::{
-    Farewell, Hello, LossRecord, Number, Status, Violation, Welcome,
-    limits::{HEADER, PAYLOAD_MAX, TEXT_MAX},
+    Farewell, Hello, LossRecord, Number, SharedAnswer, SharedRequest, Status, Violation, Welcome,
+    limits::{HEADER, PAYLOAD_MAX, SHARED_BUCKETS, SHARED_PART, TEXT_MAX},
     wire::{Fields, put_number},
 };
+use crate::limits::LISTED_NAME_MAX;
 
 /// Kinds with this bit may be passed over by an end that does not know them.
 pub const OPTIONAL: u8 = 0x80;
@@ -44,6 +45,11 @@ impl Kind {
     const fn new(code: u8, name: &'static str, sender: Sender, least: usize, most: usize) -> Self {
         Kind { code, name, sender, least, most }
     }
+
+    /// Whether it is of the dialogue about shared files.
+    pub(crate) fn is_shared(&self) -> bool {
+        SHARED.contains(self)
+    }
 }
 
 const HELLO: Kind = Kind::new(0x01, "HELLO", Sender::Puller, 42, 512);
@@ -51,6 +57,12 @@ const CREDIT: Kind = Kind::new(0x02, "CREDIT", Sender::Puller, 8, 8);
 const ACK: Kind = Kind::new(0x03, "ACK", Sender::Puller, 16, 16);
 const LOSS_ACK: Kind = Kind::new(0x04, "LOSS_ACK", Sender::Puller, 16, 16);
 const LIST: Kind = Kind::new(0x05, "LIST", Sender::Puller, 0, 0);
+pub(crate) const SUMMARY: Kind = Kind::new(0x06, "SUMMARY", Sender::Puller, 0, 0);
+pub(crate) const LOOK_INTO: Kind = Kind::new(0x07, "LOOK_INTO", Sender::Puller, 2, 2 * SHARED_BUCKETS);
+pub(crate) const FETCH: Kind = Kind::new(0x08, "FETCH", Sender::Puller, 41 + 1, 41 + LISTED_NAME_MAX);
+pub(crate) const PLACE: Kind = Kind::new(0x09, "PLACE", Sender::Puller, 74 + 1, 74 + LISTED_NAME_MAX);
+pub(crate) const PART: Kind = Kind::new(0x0a, "PART", Sender::Puller, 1, SHARED_PART);
+pub(crate) const REMOVE: Kind = Kind::new(0x0b, "REMOVE", Sender::Puller, 33 + 1, 33 + LISTED_NAME_MAX);
 const YIELD: Kind = Kind::new(0x86, "YIELD", Sender::Puller, 0, 0);
 const WELCOME: Kind = Kind::new(0x11, "WELCOME", Sender::Node, 37, 512);
 pub(crate) const DATA: Kind = Kind::new(0x12, "DATA", Sender::Node, 1, PAYLOAD_MAX);
@@ -58,16 +70,24 @@ const DRY: Kind = Kind::new(0x13, "DRY", Sender::Node, 0, 0);
 const DELETED: Kind = Kind::new(0x14, "DELETED", Sender::Node, 16, 16);
 const LOSSES: Kind = Kind::new(0x15, "LOSSES", Sender::Node, 50, PAYLOAD_MAX);
 const LISTING: Kind = Kind::new(0x16, "LISTING", Sender::Node, 1, PAYLOAD_MAX);
+pub(crate) const BUCKETS: Kind =
+    Kind::new(0x17, "BUCKETS", Sender::Node, 8 * SHARED_BUCKETS, 8 * SHARED_BUCKETS);
+pub(crate) const ITEMS: Kind = Kind::new(0x18, "ITEMS", Sender::Node, 1, PAYLOAD_MAX);
+pub(crate) const CONTENT: Kind = Kind::new(0x19, "CONTENT", Sender::Node, 1, 1 + SHARED_PART);
+pub(crate) const OUTCOME: Kind = Kind::new(0x1a, "OUTCOME", Sender::Node, 42, 42 + TEXT_MAX);
 const STATUS: Kind = Kind::new(0x91, "STATUS", Sender::Node, 0, 4096);
 const PING: Kind = Kind::new(0x21, "PING", Sender::Both, 8, 8);
 const PONG: Kind = Kind::new(0x22, "PONG", Sender::Both, 8, 8);
 const CLOSE: Kind = Kind::new(0x23, "CLOSE", Sender::Both, 9, 9 + TEXT_MAX);
 
 /// Every kind of frame.
-pub const KINDS: [Kind; 16] = [
-    HELLO, CREDIT, ACK, LOSS_ACK, LIST, WELCOME, DATA, DRY, DELETED, LOSSES, LISTING, STATUS, PING, PONG,
-    CLOSE, YIELD,
+pub const KINDS: [Kind; 26] = [
+    HELLO, CREDIT, ACK, LOSS_ACK, LIST, SUMMARY, LOOK_INTO, FETCH, PLACE, PART, REMOVE, WELCOME, DATA, DRY,
+    DELETED, LOSSES, LISTING, BUCKETS, ITEMS, CONTENT, OUTCOME, STATUS, PING, PONG, CLOSE, YIELD,
 ];
+
+/// The dialogue about shared files.
+const SHARED: [Kind; 10] = [SUMMARY, LOOK_INTO, FETCH, PLACE, PART, REMOVE, BUCKETS, ITEMS, CONTENT, OUTCOME];
 
 /// A whole frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +121,10 @@ pub enum Frame {
         /// Whether it is the last part.
         last: bool,
     },
+    /// A request about shared files.
+    Ask(SharedRequest),
+    /// The answer to one, or a part of it.
+    Answer(SharedAnswer),
     /// A node's numbers.
     Status(Box<Status>),
     /// Are you there?
@@ -127,6 +151,8 @@ impl Frame {
             Frame::Deleted(_) => DELETED,
             Frame::Losses(_) => LOSSES,
             Frame::Listing { .. } => LISTING,
+            Frame::Ask(request) => request.kind(),
+            Frame::Answer(answer) => answer.kind(),
             Frame::Status(_) => STATUS,
             Frame::Ping(_) => PING,
             Frame::Pong(_) => PONG,
@@ -152,6 +178,8 @@ impl Frame {
                 out.push((*last).into());
                 out.extend_from_slice(names);
             }
+            Frame::Ask(request) => request.write(out),
+            Frame::Answer(answer) => answer.write(out),
             Frame::Status(status) => status.write(out),
             Frame::Close(farewell) => farewell.write(out),
         }
@@ -182,11 +210,7 @@ impl Frame {
             code if code == STATUS.code => return Ok(Frame::Status(Box::new(Status::read(payload)))),
             code if code == CLOSE.code => return Ok(Frame::Close(Farewell::read(payload)?)),
             code if code == LISTING.code => {
-                let last = match fields.u8()? {
-                    0 => false,
-                    1 => true,
-                    _ => return Err(fields.malformed("is neither the last part nor another")),
-                };
+                let last = fields.flag("is neither the last part nor another")?;
                 return Ok(Frame::Listing { names: fields.rest().into(), last });
             }
             code if code == CREDIT.code => Frame::Credit(fields.u64()?),
@@ -198,7 +222,8 @@ impl Frame {
             code if code == YIELD.code => Frame::Yield,
             code if code == PING.code => Frame::Ping(fields.u64()?),
             code if code == PONG.code => Frame::Pong(fields.u64()?),
-            code => return Err(Violation::UnknownFrame(code)),
+            _ if kind.sender == Sender::Puller => return SharedRequest::read(kind, payload).map(Frame::Ask),
+            _ => return SharedAnswer::read(kind, payload).map(Frame::Answer),
         };
         fields.end()?;
         Ok(frame)

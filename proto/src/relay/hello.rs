@@ -21,10 +21,12 @@ pub enum Purpose {
     List,
     /// The [`Welcome`], or the refusal, and nothing else. Needs no matching epoch.
     Look,
+    /// The shared files: to see, fetch, place and remove them.
+    Shared,
 }
 
 impl Purpose {
-    const ALL: [(Self, u8); 3] = [(Self::Stream, 1), (Self::List, 2), (Self::Look, 3)];
+    const ALL: [(Self, u8); 4] = [(Self::Stream, 1), (Self::List, 2), (Self::Look, 3), (Self::Shared, 4)];
 
     fn code(self) -> u8 {
         Self::ALL.iter().find(|(purpose, _)| *purpose == self).map_or(0, |(_, code)| *code)
@@ -46,7 +48,8 @@ pub struct Hello {
     pub keep_alive: Time,
     /// The largest package it takes; larger ones are only announced.
     pub max_package: u64,
-    /// The most bytes a second that the node may write to the connection; 0: no limit.
+    /// The most bytes a second that the node may write to the connection, and with [`Purpose::Shared`] the puller; 0: no
+    /// limit.
     pub rate: u64,
     /// Its clock, in milliseconds since 1970.
     pub clock: i64,
@@ -127,11 +130,7 @@ impl Welcome {
             return Err(Violation::Version(version));
         }
         let epoch = fields.u64()?;
-        let holds = match fields.u8()? {
-            0 => false,
-            1 => true,
-            _ => return Err(fields.malformed("says neither that packages are held nor that none are")),
-        };
+        let holds = fields.flag("says neither that packages are held nor that none are")?;
         let oldest = fields.number()?;
         Ok(Welcome {
             epoch,

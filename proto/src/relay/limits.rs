@@ -74,3 +74,21 @@ pub const FLUSH_AFTER: Time = Time::from_millis(20);
 pub const BURST: Time = Time::from_millis(250);
 /// … but at least this much.
 pub const BURST_MIN: u64 = 65_536;
+
+/// The buckets over which a node spreads its shared files. A number beyond them: `CLOSE(protocol)`.
+pub const SHARED_BUCKETS: usize = 1024;
+
+/// The most bytes of a shared file in one frame; of one that is fetched, each part but the last has so many. Beyond it:
+/// `CLOSE(protocol)`.
+pub const SHARED_PART: usize = 16_384;
+
+/// A shared file of at most this is always placed from its beginning, so its parts need not wait for the answer to `PLACE`.
+/// A node that wants the rest of such a one: `CLOSE(protocol)`.
+pub const SHARED_AT_ONCE: u64 = 49_152;
+
+/// Shared files that a puller lets itself be told of on a connection. Beyond it: `CLOSE(protocol)`.
+pub const SHARED_ITEMS_MAX: usize = 200_000;
+
+/// Bytes of requests that are unanswered, or of their answers where those may be longer. Beyond it the puller asks nothing
+/// further, but one request alone may be larger; the node reads nothing while one is unanswered.
+pub const SHARED_IN_FLIGHT: usize = 65_536;

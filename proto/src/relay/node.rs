@@ -11,23 +11,28 @@
 //! The owner sends: it asks for [`room`](Node::room), gives a package or a part of one, and when there is no room waits for
 //! [`NodeEvent::Room`].
 
+mod answering;
+mod stream;
+
 use alloc::{boxed::Box, vec::Vec};
 
 use super::{
-    CloseCode, Farewell, Head, Hello, LossRecord, Number, Purpose, Status, Violation, Welcome,
+    CloseCode, Farewell, Hello, Number, Purpose, SharedRequest, Status, Violation, Welcome,
+    either::Either,
     frame::{Frame, Kind, Sender},
     frames::Frames,
     limits::{OUTPUT_SOFT, PAYLOAD_MAX},
     losses::Told,
     outbox::Outbox,
     pulse::Pulse,
-    record::{PACKAGE, SKIPPED},
     sending::Sending,
 };
 use crate::{
     Close, Machine, Step, Time,
     machine::{AT_ONCE, out_of_turn},
 };
+
+use answering::Answering;
 
 /// The names that fit a `LISTING`, beside the byte that says whether it is the last.
 const LISTING_MAX: usize = PAYLOAD_MAX - 1;
@@ -48,6 +53,10 @@ pub enum NodeEvent {
     LossesAcked(Number),
     /// A listing is wanted: answer [`listing`](Node::listing).
     List,
+    /// Shared files are asked about, or to be changed: answer [`answer`](Node::answer). Until then nothing is read. A
+    /// [`Part`](SharedRequest::Part) is always one of the file that is being placed, and no more than it lacks; any other
+    /// request ends the placing: what came is worth keeping.
+    Shared(SharedRequest),
 }
 
 /// A listening end of relay.
@@ -62,6 +71,7 @@ pub struct Node {
     losses: Told,
     /// A listing was asked for and is not complete.
     listing: bool,
+    answering: Answering,
     /// The owner knows that there is room.
     told_room: bool,
 }
@@ -90,6 +100,7 @@ impl Node {
             sending: Sending::new(now),
             losses: Told::default(),
             listing: false,
+            answering: Answering::default(),
             told_room: false,
         }
     }
@@ -113,89 +124,12 @@ impl Node {
         }
     }
 
-    /// How many bytes of the current body [`write`](Self::write) takes now: 0 without credit, while the output is full,
-    /// and where no package has begun.
-    pub fn room(&self, _now: Time) -> usize {
-        let open = self.is_open_for(Purpose::Stream) && self.outbox.has_room();
-        if open { self.sending.room() } else { 0 }
-    }
-
-    /// Whether a package may [`begin`](Self::begin) or be [`skip`](Self::skip)ped now.
-    pub fn may_begin(&self, _now: Time) -> bool {
-        self.sending.is_between() && self.may_send()
-    }
-
-    /// Begins a package, whose number is greater than all before. Its body follows by [`write`](Self::write), all
-    /// [`Head::size`] bytes of it. An owner that cannot give them must [`close`](Self::close).
-    pub fn begin(&mut self, head: &Head, now: Time) {
-        let may = self.may_begin(now) && self.sending.begin(PACKAGE, head, true, now, self.outbox.end());
-        self.given(may, "begin", now);
-    }
-
-    /// Tells of a package that is larger than [`Hello::max_package`] and stays.
-    pub fn skip(&mut self, head: &Head, now: Time) {
-        let may = self.may_begin(now) && self.sending.begin(SKIPPED, head, false, now, self.outbox.end());
-        self.given(may, "skip", now);
-    }
-
-    /// A part of the current body, at most [`room`](Self::room) bytes.
-    pub fn write(&mut self, bytes: &[u8], now: Time) {
-        let may = bytes.len() <= self.room(now) && self.sending.write(bytes, now, self.outbox.end());
-        self.given(may, "write", now);
-    }
-
-    /// Says that all there is has been sent. Flushes. Said again before another package has begun, it does nothing.
-    pub fn dry(&mut self, now: Time) {
-        if !self.sending.is_between() || !self.is_open_for(Purpose::Stream) {
-            return self.misused("dry");
-        }
-        if self.sending.dry(now, self.outbox.end()) {
-            self.say(&Frame::Dry);
-        }
-        self.pulse.speak();
-        self.outbox.release(now);
-        self.note_room();
-    }
-
-    /// Flushes: for an owner that has nothing to give at the moment although there are packages (claimed by another
-    /// connection, or being read).
-    pub fn pause(&mut self, now: Time) {
-        self.sending.pause(now, self.outbox.end());
-        self.pulse.speak();
-        self.outbox.release(now);
-        self.note_room();
-    }
-
-    /// Says that everything acknowledged up to `upto` is gone, durably. Each time of a greater number.
-    pub fn deleted(&mut self, upto: Number) {
-        match self.sending.deleted(upto) {
-            true => self.say(&Frame::Deleted(upto)),
-            false => self.misused("deleted"),
-        }
-    }
-
     /// Tells the node's numbers. A puller that only looks does not hear them, nor does one whose line is behind: newer
     /// ones will come, and these would only queue up.
     pub fn status(&mut self, status: &Status) {
         let wanted = self.is_open_for(Purpose::Stream) || self.is_open_for(Purpose::List);
         if wanted && self.outbox.has_room() {
             self.say(&Frame::Status(Box::new(status.clone())));
-        }
-    }
-
-    /// How many loss records may be told now: the rest waits for [`NodeEvent::LossesAcked`].
-    pub fn losses_room(&self) -> usize {
-        if self.is_open_for(Purpose::Stream) { self.losses.room() } else { 0 }
-    }
-
-    /// Tells of losses, oldest first, each once on a connection: numbers greater than all told before, at most
-    /// [`losses_room`](Self::losses_room).
-    pub fn losses(&mut self, records: &[LossRecord]) {
-        if !records.is_empty() && (self.losses_room() == 0 || self.losses.tell(records).is_err()) {
-            return self.misused("losses");
-        }
-        for chunk in records.chunks(PAYLOAD_MAX / LossRecord::MAX) {
-            self.say(&Frame::Losses(chunk.into()));
         }
     }
 
@@ -222,15 +156,7 @@ impl Node {
 
     /// Says why it leaves: the next step ends with [`Close::Closed`]. What is said already still goes out.
     pub fn close(&mut self, farewell: Farewell) {
-        if !self.is_over() {
-            self.say(&Frame::Close(farewell.clone()));
-            self.end(Close::Closed(farewell));
-        }
-    }
-
-    /// How many packages, skipped ones included, have been sent whole and not acknowledged.
-    pub fn in_flight(&self) -> usize {
-        self.sending.in_flight()
+        self.leave(farewell);
     }
 
     /// What the puller said first.
@@ -238,20 +164,8 @@ impl Node {
         self.hello.as_ref()
     }
 
-    fn is_over(&self) -> bool {
-        matches!(self.turn, Turn::Over(_))
-    }
-
     fn is_open_for(&self, purpose: Purpose) -> bool {
         matches!(self.turn, Turn::Open) && self.hello.as_ref().is_some_and(|hello| hello.purpose == purpose)
-    }
-
-    fn say(&mut self, frame: &Frame) {
-        if !self.is_over() {
-            frame.write(self.outbox.end());
-            self.pulse.speak();
-            self.note_room();
-        }
     }
 
     /// After anything that may have filled the output: the owner is told again when there is room, whoever took it.
@@ -267,37 +181,8 @@ impl Node {
         }
     }
 
-    /// The connection is over; what is said goes out, nothing else is kept.
-    fn end(&mut self, close: Close) -> Close {
-        self.turn = Turn::Over(close.clone());
-        self.outbox.unlimit();
-        self.frames = Frames::new();
-        self.sending.free();
-        close
-    }
-
-    /// Tells the puller what it did, and leaves.
-    fn violated(&mut self, violation: Violation) -> Close {
-        self.say(&Frame::Close(violation.farewell()));
-        self.end(Close::Violation(violation))
-    }
-
-    /// After the owner gave something, if it might.
-    fn given(&mut self, may: bool, call: &str, now: Time) {
-        if !may {
-            return self.misused(call);
-        }
-        self.pulse.speak();
-        self.outbox.release(now);
-        self.note_room();
-    }
-
-    fn may_send(&self) -> bool {
-        self.is_open_for(Purpose::Stream) && self.outbox.has_room() && !self.sending.is_stuck()
-    }
-
     fn has_room(&self) -> bool {
-        self.listing_room() || self.may_send()
+        self.listing_room() || self.answer_room() || self.may_send()
     }
 
     /// Flushes and ends what has waited long enough.
@@ -345,6 +230,7 @@ impl Node {
             "HELLO" => purpose.is_none(),
             "PING" | "PONG" => purpose.is_some(),
             "LIST" => purpose == Some(Purpose::List) && !listing,
+            _ if kind.is_shared() => purpose == Some(Purpose::Shared),
             _ => purpose == Some(Purpose::Stream),
         }
     }
@@ -376,19 +262,11 @@ impl Node {
                 self.listing = true;
                 Some(NodeEvent::List)
             }
-            Frame::Ping(number) => {
-                self.say(&Frame::Pong(number));
+            Frame::Ask(request) => self.asked(request)?,
+            frame => {
+                self.obey_either(frame)?;
                 None
             }
-            Frame::Pong(number) => {
-                self.pulse.pong(number)?;
-                None
-            }
-            Frame::Close(farewell) => {
-                self.end(Close::Farewell(farewell));
-                None
-            }
-            frame => return Err(Violation::OutOfTurn(frame.kind().name)),
         })
     }
 
@@ -400,6 +278,33 @@ impl Node {
         self.told_room = true;
         self.sending.told_room(now);
         Some(NodeEvent::Room)
+    }
+}
+
+impl Either for Node {
+    fn pulse(&mut self) -> &mut Pulse {
+        &mut self.pulse
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.turn, Turn::Over(_))
+    }
+
+    fn say(&mut self, frame: &Frame) {
+        if !self.is_over() {
+            frame.write(self.outbox.end());
+            self.pulse.speak();
+            self.note_room();
+        }
+    }
+
+    /// The connection is over; what is said goes out, nothing else is kept.
+    fn end(&mut self, close: Close) -> Close {
+        self.turn = Turn::Over(close.clone());
+        self.outbox.unlimit();
+        self.frames = Frames::new();
+        self.sending.free();
+        close
     }
 }
 
@@ -475,6 +380,7 @@ impl Machine for Node {
         match self.turn {
             Turn::Asked => true,
             Turn::Over(_) => false,
+            Turn::Open if self.answering.is_due() => true,
             _ => self.outbox.waiting() >= 2 * OUTPUT_SOFT,
         }
     }

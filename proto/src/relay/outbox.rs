@@ -10,7 +10,7 @@ use crate::Time;
 
 const SECOND: u128 = 1_000_000_000;
 
-/// The output of a node.
+/// The output of an end; a puller's has a rate only where it sends more than a few words.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// What the driver may write.

@@ -8,21 +8,27 @@
 //! In every state whatever breaks the protocol leads to `Over`, and is told to the node. What may come in `Open` is a
 //! matter of the purpose: [`Puller::expects`].
 
+mod asking;
+
 use alloc::{boxed::Box, vec::Vec};
 
 use super::{
-    Farewell, Head, Hello, LossRecord, Number, Purpose, Status, Violation, Welcome,
+    Farewell, Head, Hello, LossRecord, Number, Purpose, SharedAnswer, Status, Violation, Welcome,
+    either::Either,
     frame::{Frame, Kind, Sender},
     frames::Frames,
     inflow::Inflow,
     limits::OUTPUT_SOFT,
     losses::Told,
+    outbox::Outbox,
     pulse::{self, Pulse},
 };
 use crate::{
     Close, Machine, Step, Time,
     machine::{AT_ONCE, out_of_turn},
 };
+
+use asking::Asking;
 
 /// What a puller tells its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +65,9 @@ pub enum PullerEvent {
         /// Whether it is the last part.
         last: bool,
     },
+    /// The answer to the oldest [`request`](Puller::request), or a part of it. Names are safe, and items grow by name from the
+    /// first part of an answer to its last; all else is the node's word.
+    Shared(SharedAnswer),
 }
 
 /// A dialling end of relay.
@@ -68,7 +77,7 @@ pub enum PullerEvent {
 #[derive(Debug)]
 pub struct Puller {
     purpose: Purpose,
-    out: Vec<u8>,
+    outbox: Outbox,
     turn: Turn,
     pulse: Pulse,
     frames: Frames,
@@ -78,6 +87,7 @@ pub struct Puller {
     losses: Told,
     /// A listing is on its way.
     listing: bool,
+    asking: Asking,
 }
 
 #[derive(Debug)]
@@ -92,16 +102,20 @@ enum Turn {
 
 impl Puller {
     /// A puller that says `hello` at once. Before the [`Welcome`](PullerEvent::Welcome) it may already
-    /// [`grant`](Self::grant) or ask for a [`list`](Self::list): that saves a round trip.
+    /// [`grant`](Self::grant), ask for a [`list`](Self::list) or make a [`request`](Self::request): that saves a round trip.
     pub fn new(mut hello: Hello, now: Time) -> Self {
         hello.keep_alive = pulse::bounded(hello.keep_alive);
         let (purpose, keep_alive) = (hello.purpose, hello.keep_alive);
         let inflow = Inflow::new(hello.max_package);
-        let mut out = Vec::new();
-        Frame::Hello(hello).write(&mut out);
+        let mut outbox = Outbox::default();
+        if purpose == Purpose::Shared {
+            outbox.limit(hello.rate, now);
+        }
+        Frame::Hello(hello).write(outbox.end());
+        outbox.release(now);
         Puller {
             purpose,
-            out,
+            outbox,
             turn: Turn::Greeting { by: now.saturating_add(keep_alive) },
             pulse: Pulse::new(keep_alive, now),
             frames: Frames::new(),
@@ -110,6 +124,7 @@ impl Puller {
             deleted: None,
             losses: Told::default(),
             listing: false,
+            asking: Asking::default(),
         }
     }
 
@@ -174,35 +189,7 @@ impl Puller {
 
     /// Says why it leaves: the next step ends with [`Close::Closed`]. What is said already still goes out.
     pub fn close(&mut self, farewell: Farewell) {
-        if !self.is_over() {
-            self.say(&Frame::Close(farewell.clone()));
-            self.end(Close::Closed(farewell));
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        matches!(self.turn, Turn::Over(_))
-    }
-
-    fn say(&mut self, frame: &Frame) {
-        if !self.is_over() {
-            frame.write(&mut self.out);
-            self.pulse.speak();
-        }
-    }
-
-    /// The connection is over; nothing large is kept.
-    fn end(&mut self, close: Close) -> Close {
-        self.turn = Turn::Over(close.clone());
-        self.frames = Frames::new();
-        self.inflow.free();
-        close
-    }
-
-    /// Tells the node what it did, and leaves.
-    fn violated(&mut self, violation: Violation) -> Close {
-        self.say(&Frame::Close(violation.farewell()));
-        self.end(Close::Violation(violation))
+        self.leave(farewell);
     }
 
     /// Uses input up to the next event.
@@ -223,10 +210,10 @@ impl Puller {
                 used += count;
                 continue;
             }
-            let (purpose, listing) = (self.purpose, self.listing);
+            let (purpose, listing, asking) = (self.purpose, self.listing, &self.asking);
             let open = matches!(self.turn, Turn::Open);
             let (count, frame) =
-                self.frames.take(rest, |kind| Self::expects(kind, purpose, open, listing))?;
+                self.frames.take(rest, |kind| Self::expects(kind, purpose, open, listing, asking))?;
             used += count;
             if let Some(frame) = frame
                 && let Some(event) = self.obey(frame, now)?
@@ -237,14 +224,15 @@ impl Puller {
     }
 
     /// Whether a frame of this kind may come now.
-    fn expects(kind: &Kind, purpose: Purpose, open: bool, listing: bool) -> bool {
+    fn expects(kind: &Kind, purpose: Purpose, open: bool, listing: bool, asking: &Asking) -> bool {
         match kind.name {
             _ if kind.sender == Sender::Puller => false,
             "CLOSE" => true,
             "WELCOME" => !open,
             "PING" | "PONG" => open,
-            "STATUS" => open && purpose != Purpose::Look,
+            "STATUS" => open && matches!(purpose, Purpose::Stream | Purpose::List),
             "LISTING" => open && listing,
+            _ if kind.is_shared() => open && asking.awaits(kind),
             _ => open && purpose == Purpose::Stream,
         }
     }
@@ -273,20 +261,39 @@ impl Puller {
                 self.listing = !last;
                 Some(PullerEvent::Listing { names, last })
             }
-            Frame::Ping(number) => {
-                self.say(&Frame::Pong(number));
+            Frame::Answer(answer) => Some(self.answered(answer)?),
+            frame => {
+                self.obey_either(frame)?;
                 None
             }
-            Frame::Pong(number) => {
-                self.pulse.pong(number)?;
-                None
-            }
-            Frame::Close(farewell) => {
-                self.end(Close::Farewell(farewell));
-                None
-            }
-            frame => return Err(Violation::OutOfTurn(frame.kind().name)),
         })
+    }
+}
+
+impl Either for Puller {
+    fn pulse(&mut self) -> &mut Pulse {
+        &mut self.pulse
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.turn, Turn::Over(_))
+    }
+
+    fn say(&mut self, frame: &Frame) {
+        if !self.is_over() {
+            frame.write(self.outbox.end());
+            self.pulse.speak();
+        }
+    }
+
+    /// The connection is over; what is said goes out, nothing else is kept.
+    fn end(&mut self, close: Close) -> Close {
+        self.turn = Turn::Over(close.clone());
+        self.outbox.unlimit();
+        self.asking = Asking::default();
+        self.frames = Frames::new();
+        self.inflow.free();
+        close
     }
 }
 
@@ -309,6 +316,10 @@ impl Machine for Puller {
                 Err(self.end(Close::NoAnswer { request: "HELLO" }))
             }
             Turn::Open => {
+                // What leaves at the pace of the rate is sign of life enough.
+                if !self.outbox.has_room() {
+                    self.pulse.speak();
+                }
                 if let Some(number) = self.pulse.ping(now) {
                     self.say(&Frame::Ping(number));
                 }
@@ -316,9 +327,13 @@ impl Machine for Puller {
                 if step.event.is_none() && step.used == 0 {
                     self.pulse.check(now).map_err(|close| self.end(close))?;
                 }
+                self.outbox.release(now);
                 Ok(step)
             }
-            _ => Ok(step),
+            _ => {
+                self.outbox.release(now);
+                Ok(step)
+            }
         }
     }
 
@@ -332,19 +347,20 @@ impl Machine for Puller {
     }
 
     fn deadline(&self) -> Option<Time> {
-        Some(match self.turn {
+        let deadline = match self.turn {
             Turn::Over(_) => AT_ONCE,
             Turn::Greeting { by } => by,
             Turn::Open if self.inflow.is_due() => AT_ONCE,
             Turn::Open => self.pulse.deadline(),
-        })
+        };
+        Some(self.outbox.next_release().map_or(deadline, |release| release.min(deadline)))
     }
 
     fn output(&mut self) -> &mut Vec<u8> {
-        &mut self.out
+        &mut self.outbox.out
     }
 
     fn blocked(&self) -> bool {
-        !self.is_over() && (self.inflow.is_waiting() || self.out.len() >= OUTPUT_SOFT)
+        !self.is_over() && (self.inflow.is_waiting() || self.outbox.waiting() >= OUTPUT_SOFT)
     }
 }

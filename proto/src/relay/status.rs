@@ -77,6 +77,8 @@ status! {
     clock = 21,
     /// Which limits are reached, a bit each; their meaning is the node's.
     limits_hit = 22,
+    /// A sign of the shared files: it changes when they do. Nodes that do not offer them tell none.
+    shared_sign = 23,
 }
 
 impl Status {

@@ -2,7 +2,7 @@
 
 use alloc::string::ToString as _;
 
-use super::{CloseCode, Farewell, Number, limits};
+use super::{CloseCode, Farewell, Number, OutcomeCode, limits};
 use crate::InvalidName;
 
 /// What a peer did that ends the connection.
@@ -123,6 +123,40 @@ pub enum Violation {
         number: Number,
         /// What is wrong with its name.
         reason: InvalidName,
+    },
+    /// A name that no shared file can have.
+    #[error("{frame}: {reason}")]
+    FileName {
+        /// The frame that holds it.
+        frame: &'static str,
+        /// What is wrong with it.
+        reason: InvalidName,
+    },
+    /// Shared files out of order.
+    #[error("shared files came out of order; their names must grow")]
+    ItemOrder,
+    /// More shared files than are listened to.
+    #[error("more than {max} shared files came on this connection", max = limits::SHARED_ITEMS_MAX)]
+    TooManyItems,
+    /// An outcome that the request cannot have.
+    #[error("{request} cannot be answered with {code} here")]
+    Outcome {
+        /// The request.
+        request: &'static str,
+        /// The answer.
+        code: OutcomeCode,
+    },
+    /// A count of bytes that are there, which cannot be right.
+    #[error("{number} bytes of the file are said to be there, which cannot be")]
+    GoOn {
+        /// The count.
+        number: u64,
+    },
+    /// More of a shared file than it has.
+    #[error("more bytes came than the {size} of the file that is being placed")]
+    Overfull {
+        /// What it has.
+        size: u64,
     },
     /// More than was granted.
     #[error("more came than the credit of {granted}")]

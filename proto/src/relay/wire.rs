@@ -2,7 +2,8 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::{Number, Violation};
+use super::{Digest, Number, Violation};
+use crate::Name;
 
 /// Reads a payload from its front.
 pub(crate) struct Fields<'a> {
@@ -55,6 +56,39 @@ impl<'a> Fields<'a> {
         Ok(Number { run: self.u64()?, counter: self.u64()? })
     }
 
+    /// `yes` or `no`, as 1 or 0.
+    pub(crate) fn flag(&mut self, neither: &'static str) -> Result<bool, Violation> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.malformed(neither)),
+        }
+    }
+
+    pub(crate) fn digest(&mut self) -> Result<Digest, Violation> {
+        self.array()
+    }
+
+    /// A digest and whether it is there.
+    pub(crate) fn digest_if_any(&mut self) -> Result<Option<Digest>, Violation> {
+        let there = self.flag("says neither that there is a digest nor that there is none")?;
+        let digest = self.digest()?;
+        Ok(there.then_some(digest))
+    }
+
+    /// The name of a shared file.
+    pub(crate) fn name(&mut self) -> Result<Name, Violation> {
+        let length = usize::from(self.u8()?);
+        let name = Name::parse_listed(self.bytes(length)?);
+        name.map_err(|reason| Violation::FileName { frame: self.frame, reason })
+    }
+
+    /// A text for people, to the end: the frame is not worth a quarrel over it, so it is made fit for a log.
+    pub(crate) fn text(self) -> String {
+        let readable = |char: char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char };
+        String::from_utf8_lossy(self.rest).chars().map(readable).collect()
+    }
+
     /// A text of at most `limit` bytes that is fit for a log.
     pub(crate) fn label(&mut self, limit: usize) -> Result<String, Violation> {
         let length = usize::from(self.u8()?);
@@ -85,6 +119,18 @@ impl<'a> Fields<'a> {
 pub(crate) fn put_number(number: Number, out: &mut Vec<u8>) {
     out.extend_from_slice(&number.run.to_be_bytes());
     out.extend_from_slice(&number.counter.to_be_bytes());
+}
+
+/// Zeros where there is none.
+pub(crate) fn put_digest_if_any(digest: Option<&Digest>, out: &mut Vec<u8>) {
+    out.push(digest.is_some().into());
+    out.extend_from_slice(digest.unwrap_or(&[0; 32]));
+}
+
+pub(crate) fn put_name(name: &Name, out: &mut Vec<u8>) {
+    let name = name.as_bytes();
+    out.push(u8::try_from(name.len()).expect("listed names have at most 210 bytes"));
+    out.extend_from_slice(name);
 }
 
 /// What the other end would not read is replaced, what is too long is cut.

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use tidegate_proto::relay::frame::{Frame, KINDS, Sender, write_head};
-use tidegate_proto::relay::{CloseCode, Farewell, LossRecord, Purpose, Status, limits};
+use tidegate_proto::relay::{
+    CloseCode, ContentState, Farewell, LossRecord, OutcomeCode, Purpose, SharedAnswer, SharedOutcome,
+    SharedRequest, Status, limits,
+};
 
 use crate::pair::{hello, number, welcome};
+use crate::shared::{item, name};
 
 const DOCUMENT: &str = include_str!("../../PROTOCOL.md");
 const LIMITS: &str = include_str!("../../src/relay/limits.rs");
@@ -63,6 +67,17 @@ fn status_keys() {
 }
 
 #[test]
+fn outcomes_and_states_of_content() {
+    let outcomes = OutcomeCode::ALL.map(|(code, number, name)| {
+        assert_eq!(code.to_string(), name);
+        [number.to_string(), name.to_string()]
+    });
+    assert_eq!(columns::<2>("### Outcomes"), outcomes);
+    let states = ContentState::ALL.map(|(_, number, name)| [number.to_string(), name.to_string()]);
+    assert_eq!(columns::<2>("### Content"), states);
+}
+
+#[test]
 fn limits_and_their_values() {
     let given: BTreeMap<_, _> =
         columns::<2>("## Limits").into_iter().map(|[name, value]| (name, value)).collect();
@@ -90,6 +105,11 @@ fn limits_and_their_values() {
         ("LONE_MAX", limits::LONE_MAX as u64),
         ("PING_PART", limits::PING_PART.into()),
         ("BURST_MIN", limits::BURST_MIN),
+        ("SHARED_BUCKETS", limits::SHARED_BUCKETS as u64),
+        ("SHARED_PART", limits::SHARED_PART as u64),
+        ("SHARED_AT_ONCE", limits::SHARED_AT_ONCE),
+        ("SHARED_ITEMS_MAX", limits::SHARED_ITEMS_MAX as u64),
+        ("SHARED_IN_FLIGHT", limits::SHARED_IN_FLIGHT as u64),
     ] {
         assert_eq!(given[name], value.to_string(), "{name}");
     }
@@ -139,6 +159,21 @@ fn examples() {
         Frame::Close(farewell),
         Frame::Status(Box::new(status)),
         Frame::Yield,
+        Frame::Ask(SharedRequest::Summary),
+        Frame::Ask(SharedRequest::LookInto(vec![0, 1023])),
+        Frame::Ask(SharedRequest::Fetch { name: name("a.conf"), digest: [0xaa; 32], offset: 16_384 }),
+        Frame::Ask(SharedRequest::Place {
+            name: name("a.conf"),
+            expected: Some([0xaa; 32]),
+            digest: [0xbb; 32],
+            size: 3,
+        }),
+        Frame::Ask(SharedRequest::Part(b"abc".into())),
+        Frame::Ask(SharedRequest::Remove { name: name("a.conf"), expected: [0xbb; 32] }),
+        Frame::Answer(SharedAnswer::Items { items: vec![item("a.conf", 3)], last: true }),
+        Frame::Answer(SharedAnswer::Content { state: ContentState::End, bytes: b"abc".into() }),
+        Frame::Answer(SharedAnswer::Outcome(SharedOutcome::changed(Some([0xaa; 32])))),
+        Frame::Answer(SharedAnswer::Outcome(SharedOutcome::refused("no room"))),
     ];
     let mut rows: Vec<_> = samples
         .iter()

@@ -7,6 +7,8 @@ mod joined;
 mod pair;
 mod properties;
 mod script;
+mod shared;
+mod shared_transcripts;
 mod time;
 mod transcripts;
 mod wire;

@@ -27,6 +27,7 @@ use zstd_safe::zstd_sys::ZSTD_EndDirective::{self, ZSTD_e_end, ZSTD_e_flush};
 use zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer};
 
 use crate::pair::{hello, number, package, pump, welcome};
+use crate::shared;
 use crate::wire::raw;
 
 const DATA: u8 = 0x12;
@@ -52,6 +53,7 @@ fn node_event(event: &NodeEvent) -> String {
         NodeEvent::Acked(upto) => format!("acked {}", counter(*upto)),
         NodeEvent::LossesAcked(upto) => format!("losses acked {}", counter(*upto)),
         NodeEvent::List => "list".into(),
+        NodeEvent::Shared(request) => format!("asked {}", shared::asked(request)),
     }
 }
 
@@ -75,6 +77,7 @@ fn puller_event(event: &PullerEvent) -> String {
         PullerEvent::Listing { names, last } => {
             format!("listing {} {last}", String::from_utf8_lossy(names).replace('\n', " "))
         }
+        PullerEvent::Shared(answer) => format!("told {}", shared::told(answer)),
     }
 }
 
@@ -90,6 +93,9 @@ fn counted(text: &str) -> u64 {
 fn node_call(node: &mut Node, call: &str, now: Time) {
     match words(call) {
         ("welcome", _) => node.welcome(welcome(), now),
+        ("refuse", w) if w == ["not_offered"] => {
+            node.refuse(Farewell::new(CloseCode::NotOffered, ""));
+        }
         ("refuse", _) => {
             node.refuse(Farewell { code: CloseCode::EpochTooLow, number: 4, text: "old".into() })
         }
@@ -116,6 +122,7 @@ fn node_call(node: &mut Node, call: &str, now: Time) {
             first: 1,
             last: 2,
         }]),
+        ("tell", w) => node.answer(shared::answer(&w)),
         ("listing", w) => node.listing(w.join("\n").as_bytes(), true),
         ("close", _) => node.close(Farewell::new(CloseCode::Stopping, "")),
         _ => panic!("the node's owner cannot {call:?}"),
@@ -130,6 +137,7 @@ fn puller_call(puller: &mut Puller, call: &str, now: Time) {
         ("ack", w) => puller.ack(number(counted(w[0]))),
         ("ack_losses", w) => puller.ack_losses(number(counted(w[0]))),
         ("list", _) => puller.list(),
+        ("ask", w) => puller.request(shared::request(&w)),
         ("close", _) => puller.close(Farewell::new(CloseCode::Done, "")),
         _ => panic!("the puller's owner cannot {call:?}"),
     }

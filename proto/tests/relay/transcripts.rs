@@ -4,7 +4,7 @@ use tidegate_proto::relay::Purpose;
 
 use crate::script::at_both_ends;
 
-const HELLO: &str = "
+pub(crate) const HELLO: &str = "
     P> 01 000037 0001 PURPOSE 01 0000000000000003 00002710 00000000000f4240 0000000000000000 0000018bcfe56800
     P> 07 63656e7472616c 06 746573742031
 ";
@@ -16,11 +16,12 @@ const WELCOME: &str = "
 ";
 
 /// A connection that begins as it should.
-fn welcomed(purpose: Purpose, script: &str) {
+pub(crate) fn welcomed(purpose: Purpose, script: &str) {
     let (purpose_byte, name) = match purpose {
         Purpose::Stream => ("01", "Stream"),
         Purpose::List => ("02", "List"),
         Purpose::Look => ("03", "Look"),
+        Purpose::Shared => ("04", "Shared"),
     };
     let hello = HELLO.replace("PURPOSE", purpose_byte);
     at_both_ends(purpose, &format!("{hello} n= hello {name} epoch 3 {WELCOME} {script}"));

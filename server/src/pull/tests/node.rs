@@ -174,7 +174,7 @@ impl Server<'_> {
                 let names = self.spool.left().join("\n");
                 self.link.machine().listing(names.as_bytes(), true);
             }
-            NodeEvent::Room => {}
+            NodeEvent::Room | NodeEvent::Shared(_) => {}
         }
     }
 
