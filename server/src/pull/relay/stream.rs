@@ -322,7 +322,9 @@ where
             PullerEvent::Status(status) => self.status(&status),
             // The machine bounds how many of them come before they are acknowledged.
             PullerEvent::Losses(records) => self.due.losses.extend(records),
-            event @ (PullerEvent::Listing { .. } | PullerEvent::Shared(_)) => return Err(out_of_turn(&event)),
+            event @ (PullerEvent::Listing { .. } | PullerEvent::Shared(_)) => {
+                return Err(out_of_turn(&event));
+            }
         }
         Ok(())
     }
