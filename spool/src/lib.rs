@@ -19,6 +19,7 @@
 pub mod durable;
 pub mod parallel;
 pub mod sabotage;
+pub mod shared;
 
 mod arrivals;
 mod clock;
