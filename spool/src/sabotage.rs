@@ -8,9 +8,12 @@
 //! | `skip-file-fsync` | no file's bytes are made durable |
 //! | `skip-dir-fsync` | no directory's names are made durable |
 //! | `ack-early` | the node says `SEND OK` before the package is stored |
-//! | `delete-before-ledger` | the server has packages deleted at a node before its ledger knows them |
+//! | `delete-before-ledger` | the server has packages deleted at a node before its ledger knows them: by `MV`, or by an acknowledgement |
 //! | `ledger-normal` | the ledger's transactions are not durable when they return |
 //! | `forget-duplicates` | neither end recognises what it already has |
+//! | `forget-numbers` | the server does not know which numbers came over relay |
+//! | `delete-unacknowledged` | the node deletes what was sent over relay when the connection breaks, acknowledged or not |
+//! | `deleted-early` | the node says over relay that packages are gone a while before it deletes them |
 
 /// What can be broken.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,6 +30,12 @@ pub enum Switch {
     LedgerNormal,
     /// Neither end recognises what it already has.
     ForgetDuplicates,
+    /// The server does not know which numbers came over relay.
+    ForgetNumbers,
+    /// The node deletes what was sent over relay when the connection breaks.
+    DeleteUnacknowledged,
+    /// The node says over relay that packages are gone a while before it deletes them.
+    DeletedEarly,
 }
 
 /// Whether this promise is broken.
@@ -47,6 +56,9 @@ pub fn breaks(switch: Switch) -> bool {
             "delete-before-ledger" => Switch::DeleteBeforeLedger,
             "ledger-normal" => Switch::LedgerNormal,
             "forget-duplicates" => Switch::ForgetDuplicates,
+            "forget-numbers" => Switch::ForgetNumbers,
+            "delete-unacknowledged" => Switch::DeleteUnacknowledged,
+            "deleted-early" => Switch::DeletedEarly,
             other => panic!("TIDEGATE_SABOTAGE={other}: there is no such switch"),
         })
     });

@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tidegate_spool::sabotage::{self, Switch};
 use tidegate_spool::{Id, Lease};
 use tokio::task::JoinHandle;
 
@@ -16,6 +18,9 @@ use crate::node::Node;
 
 /// Packages deleted as one batch. The rest waits for the next: between two of them the puller hears how far it got.
 const BATCH_MAX: usize = 1024;
+
+/// How long [`Switch::DeletedEarly`] waits: a test kills the node meanwhile.
+const LATE: Duration = Duration::from_secs(5);
 
 /// The acknowledged packages of one stream.
 pub(super) struct Deletions {
@@ -84,6 +89,10 @@ impl Deletions {
         self.running = Some((
             upto,
             tokio::spawn(async move {
+                if sabotage::breaks(Switch::DeletedEarly) {
+                    tokio::spawn(delete_late(node, batch));
+                    return Ok(());
+                }
                 let (packages, bytes) = (batch.len(), batch.iter().map(|lease| lease.package().size).sum());
                 if !batch.is_empty() {
                     node.committer.delete_all(batch).await?;
@@ -93,5 +102,13 @@ impl Deletions {
                 Ok(())
             }),
         ));
+    }
+}
+
+/// [`Switch::DeletedEarly`].
+async fn delete_late(node: Arc<Node>, batch: Vec<Lease>) {
+    tokio::time::sleep(LATE).await;
+    if let Err(error) = node.committer.delete_all(batch).await {
+        tracing::error!(%error, "packages that were said to be gone could not be deleted");
     }
 }

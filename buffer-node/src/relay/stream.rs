@@ -13,6 +13,7 @@ use tidegate_net::shutdown::Shutdown;
 use tidegate_net::{Link, LinkError};
 use tidegate_proto::relay::limits::IN_FLIGHT_MAX;
 use tidegate_proto::relay::{CloseCode, Farewell, Node as Machine, NodeEvent};
+use tidegate_spool::sabotage::{self, Switch};
 use tidegate_spool::{Id, Lease};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
@@ -132,7 +133,13 @@ where
             End::Stopping => Some((CloseCode::Stopping, "the node is stopping")),
         };
         // A peer that takes nothing any more must not keep the claims: they go first, the farewell comes last.
-        let Self { feeder, ready, sending, in_flight, mut deletions, losses, link, figures, .. } = self;
+        let Self { feeder, ready, sending, mut in_flight, mut deletions, losses, link, figures, .. } = self;
+        if sabotage::breaks(Switch::DeleteUnacknowledged)
+            && farewell.is_none()
+            && let Some(last) = in_flight.back().map(|lease| lease.package().id)
+        {
+            deletions.add(in_flight.drain(..), last);
+        }
         drop((feeder, ready, sending, in_flight));
         while !deletions.is_idle() {
             match deletions.done().await {

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use tidegate_proto::relay::limits::RECORD_COST;
-use tidegate_proto::relay::{CloseCode, Farewell, Head, Status};
+use tidegate_proto::relay::{CloseCode, Farewell, Head, Number, Status};
+use tidegate_spool::sabotage::{self, Switch};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::job::{Done, Job};
@@ -21,6 +22,9 @@ where
     /// The next piece of work, if there is any.
     pub(super) fn next_work(&mut self) -> Option<Working<'a>> {
         let batch = if self.full.is_none() { self.incoming.take() } else { Default::default() };
+        if sabotage::breaks(Switch::DeleteBeforeLedger) {
+            self.ack(batch.last());
+        }
         let drained = self.due.drained.is_some_and(|after| self.incoming.taken() >= after);
         let due = &mut self.due;
         let job = Job {
@@ -44,16 +48,11 @@ where
     /// A piece of work is done: the node may delete what is delivered, and send more.
     pub(super) fn worked(&mut self, done: Done) -> Option<Ended> {
         let whole = done.whole;
-        let now = Instant::now();
         self.count(&done);
         if let Some(upto) = done.losses.filter(|_| !self.over) {
             self.link.machine().ack_losses(upto);
         }
-        if let Some(upto) = done.upto.filter(|_| !self.over) {
-            self.link.machine().ack(upto);
-            self.acked = Some(upto);
-            self.awaiting.get_or_insert(now);
-        }
+        self.ack(done.upto);
         if done.drained {
             self.due.drained = None;
         }
@@ -81,6 +80,14 @@ where
         self.leaving =
             Some(Farewell::new(CloseCode::Trouble, "a package was damaged here before it was delivered"));
         Some(Ended::Again)
+    }
+
+    /// The node may delete what came up to this number.
+    fn ack(&mut self, upto: Option<Number>) {
+        let Some(upto) = upto.filter(|upto| !self.over && Some(*upto) > self.acked) else { return };
+        self.link.machine().ack(upto);
+        self.acked = Some(upto);
+        self.awaiting.get_or_insert_with(Instant::now);
     }
 
     fn count(&mut self, done: &Done) {
