@@ -12,6 +12,7 @@
 //! `TIDEGATE_STOCK_SERVER=/path/to/tentacle_server` puts a real stock server in the double's place.
 
 pub mod address;
+pub mod agent;
 pub mod backlog;
 pub mod binary;
 pub mod central;
@@ -25,6 +26,7 @@ pub mod faults;
 pub mod files;
 pub mod fleet;
 pub mod guest;
+pub mod islands;
 pub mod node;
 pub mod oracle;
 pub mod power;
@@ -34,6 +36,7 @@ pub mod scenarios;
 pub mod scene;
 pub mod seed;
 pub mod sender;
+pub mod shelf;
 pub mod small_disk;
 pub mod stock;
 pub mod tap;

@@ -31,7 +31,16 @@ impl Node {
 
     /// The same, with further environment variables now and at every restart.
     pub fn start_under(authority: &Authority, settings: &str, environment: &[(&str, &str)]) -> Node {
-        let [address, front] = [address::unused_socket(), address::unused_socket()];
+        Node::start_at(authority, [address::unused_socket(), address::unused_socket()], settings, environment)
+    }
+
+    /// The same on addresses of one's choice: where it listens, and a second one in its certificate.
+    pub fn start_at(
+        authority: &Authority,
+        [address, front]: [SocketAddr; 2],
+        settings: &str,
+        environment: &[(&str, &str)],
+    ) -> Node {
         let name = format!("node-{}", address.ip()).replace('.', "-");
         let pair = authority.node(&name, &[sender::ipv4(address), sender::ipv4(front)]);
         let mut text = String::new();

@@ -20,7 +20,7 @@ const PAGE: usize = 4096;
 const FILLER: &str = "filler";
 
 /// Runs the test of that name again in a mount namespace of its own. `true`: this is that run, go on; `false`: it is done
-/// and has passed.
+/// and has passed. Whoever is not root is it there, and may make further namespaces.
 ///
 /// # Panics
 /// When it failed there, or when the system gives no namespace.
