@@ -24,6 +24,7 @@ mod quarantine;
 mod report;
 mod reset;
 mod schedule;
+mod shared;
 mod staging;
 mod status;
 mod takeover;
