@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use tidegate_proto::relay::frame::{Frame, KINDS, Sender, write_head};
 use tidegate_proto::relay::{
-    CloseCode, ContentState, Farewell, LossRecord, OutcomeCode, Purpose, SharedAnswer, SharedOutcome,
-    SharedRequest, Status, limits,
+    CloseCode, ContentState, Farewell, LossRecord, OutcomeCode, Purpose, SharedAnswer, SharedItem,
+    SharedOutcome, SharedRequest, Status, limits,
 };
 
 use crate::pair::{hello, number, welcome};
-use crate::shared::{item, name};
+use crate::shared::model::sha256;
+use crate::shared::{buckets, item, name};
 
 const DOCUMENT: &str = include_str!("../../PROTOCOL.md");
 const LIMITS: &str = include_str!("../../src/relay/limits.rs");
@@ -75,6 +76,27 @@ fn outcomes_and_states_of_content() {
     assert_eq!(columns::<2>("### Outcomes"), outcomes);
     let states = ContentState::ALL.map(|(_, number, name)| [number.to_string(), name.to_string()]);
     assert_eq!(columns::<2>("### Content"), states);
+}
+
+#[test]
+fn buckets_and_the_sign() {
+    let first = SharedItem { digest: sha256(b"abc"), ..item("a.conf", 3) };
+    let second = SharedItem { digest: sha256(b""), fits: false, ..item("b.zip", 0) };
+    let mut rows = vec![("sign of no file", format!("{:016x}", buckets::sign(&buckets::values(&[]))))];
+    for (item, [bucket, value]) in [
+        (&first, ["bucket of `a.conf`", "its value with `a.conf`, 3 bytes `abc`, fitting"]),
+        (&second, ["bucket of `b.zip`", "its value with `b.zip`, of no bytes, not fitting"]),
+    ] {
+        let at = buckets::of(&item.name);
+        let values = buckets::values(std::slice::from_ref(item));
+        rows.push((bucket, at.to_string()));
+        rows.push((value, format!("{:016x}", values[usize::from(at)])));
+    }
+    rows.push(("sign of both", format!("{:016x}", buckets::sign(&buckets::values(&[first, second])))));
+    let given = columns::<2>("### Buckets and the sign");
+    let given: Vec<_> = given.iter().map(|[of, value]| (of.as_str(), value.clone())).collect();
+    let trimmed: Vec<_> = rows.into_iter().map(|(of, value)| (of.trim_matches('`'), value)).collect();
+    assert_eq!(given, trimmed);
 }
 
 #[test]

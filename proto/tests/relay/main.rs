@@ -8,7 +8,6 @@ mod pair;
 mod properties;
 mod script;
 mod shared;
-mod shared_transcripts;
 mod time;
 mod transcripts;
 mod wire;

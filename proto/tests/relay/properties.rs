@@ -70,7 +70,7 @@ fn hear_in_portions(
 
 /// A change to a byte sequence.
 #[derive(Clone, Debug)]
-enum Change {
+pub(crate) enum Change {
     Flip(prop::sample::Index, u8),
     Insert(prop::sample::Index, Vec<u8>),
     Remove(prop::sample::Index, usize),
@@ -78,7 +78,7 @@ enum Change {
     Cut(prop::sample::Index),
 }
 
-fn changes() -> impl Strategy<Value = Vec<Change>> {
+pub(crate) fn changes() -> impl Strategy<Value = Vec<Change>> {
     let at = any::<prop::sample::Index>;
     let change = prop_oneof![
         4 => (at(), 1_u8..).prop_map(|(at, with)| Change::Flip(at, with)),
@@ -90,7 +90,7 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     prop::collection::vec(change, 1..4)
 }
 
-fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
+pub(crate) fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
     for change in changes {
         if bytes.is_empty() {
             break;

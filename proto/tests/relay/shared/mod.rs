@@ -1,4 +1,13 @@
-//! Shared files: what transcripts and properties say about them, as text and as values.
+//! Shared files: what the tests say about them, as text and as values.
+
+pub(crate) mod buckets;
+mod hostile_node;
+mod hostile_puller;
+mod joined;
+pub(crate) mod model;
+mod outcomes;
+mod properties;
+mod transcripts;
 
 use tidegate_proto::Name;
 use tidegate_proto::relay::{ContentState, Digest, SharedAnswer, SharedItem, SharedOutcome, SharedRequest};
