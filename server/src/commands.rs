@@ -133,6 +133,14 @@ pub(crate) fn validate(file: &Path) -> Result<(), Failure> {
             "incomingdir {directory} is no directory; make it, or correct the path"
         )));
     }
+    if config.sites.iter().any(|site| site.sync.shared.on)
+        && let Some(missing) = config.shared.folders().iter().find(|folder| !folder.is_dir())
+    {
+        return Err(Failure::Setting(format!(
+            "`sync_shared` is on and {} is no directory; correct `directory` in [shared], or make it as the console does",
+            missing.display()
+        )));
+    }
     for warning in config.warnings() {
         eprintln!("tidegate-server: warning: {warning}");
     }

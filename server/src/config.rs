@@ -7,6 +7,8 @@
 mod account;
 mod address;
 mod reader;
+#[cfg_attr(not(test), expect(dead_code, reason = "the sync that reads it is being joined to it"))]
+pub(crate) mod shared;
 mod site;
 mod values;
 
@@ -16,6 +18,7 @@ pub(crate) use site::{PullMode, Site, SyncKeys};
 use std::path::{Path, PathBuf};
 
 use reader::{Place, Section};
+use shared::Shared;
 
 use crate::ledger::Retention;
 use crate::pipeline::REPEAT_WINDOW;
@@ -39,6 +42,7 @@ pub(crate) struct Config {
     /// How many sites' batches are written to disk at the same time.
     pub(crate) concurrency: usize,
     pub(crate) sites: Vec<Site>,
+    pub(crate) shared: Shared,
 }
 
 /// Where packages go.
@@ -88,8 +92,10 @@ impl Config {
         let concurrency = root.take_or("max_concurrent_sites", CONCURRENCY, &mut problems, |value| {
             values::number(value, 1, 1_000)
         });
+        let incoming = incoming(&mut root, &mut problems);
         let config = Self {
-            incoming: incoming(&mut root, &mut problems),
+            shared: Shared::read(&mut root, &incoming.directory, &mut problems),
+            incoming,
             concurrency: usize::try_from(concurrency).unwrap_or(1),
             sites: site::read(&mut root, &mut problems),
         };

@@ -9,8 +9,8 @@
 
 #![cfg_attr(not(test), expect(dead_code, reason = "the sync that uses it is being joined to it"))]
 
-mod decide;
-mod names;
+pub(crate) mod decide;
+pub(crate) mod names;
 mod store;
 
 /// The SHA-256 of a content.

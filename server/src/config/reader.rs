@@ -115,6 +115,16 @@ impl<'i> Section<'i> {
         tables.into_iter().map(|(entries, place)| (section(entries), place)).collect()
     }
 
+    /// The table `[name]`, empty if it is not there.
+    pub(super) fn table(&mut self, name: &'static str, problems: &mut Problems) -> Self {
+        let table = self.take(name, problems, |value| {
+            let wrong = || format!("is no table; write `[{name}]` on a line of its own before its keys");
+            value.as_table().cloned().ok_or_else(wrong)
+        });
+        let entries = table.map(|(table, _)| table).unwrap_or_default();
+        Self { name, entries, asked: Vec::new(), wrong: Vec::new() }
+    }
+
     /// Takes a key. `read` says what is wrong with the value and what to write instead.
     pub(super) fn take<T>(
         &mut self,

@@ -10,7 +10,8 @@ use tidegate_proto::PassDigest;
 use toml::de::DeValue;
 
 use super::reader::{Place, Problems, Section};
-use super::{address, values};
+use super::shared::SiteShared;
+use super::{address, shared, values};
 use crate::names::NamePattern;
 
 /// A slower way could not carry the link's own words in time: a typing error.
@@ -89,6 +90,7 @@ pub(crate) struct SyncKeys {
     /// Larger files stay at the site.
     pub(crate) max_size: u64,
     pub(crate) names: NamePattern,
+    pub(crate) shared: SiteShared,
 }
 
 impl Default for SyncKeys {
@@ -111,6 +113,7 @@ impl Default for SyncKeys {
             max_size: 64_000_000,
             names: NamePattern::parse(NamePattern::DEFAULT)
                 .expect("the default pattern is a regular expression"),
+            shared: SiteShared::default(),
         }
     }
 }
@@ -138,21 +141,21 @@ impl Site {
 
 /// Reads all sites.
 pub(super) fn read(root: &mut Section<'_>, problems: &mut Problems) -> Vec<Site> {
-    let shared = sync(root, SyncKeys::default(), problems);
+    let base = sync(root, SyncKeys::default(), problems);
     let mut sites = Vec::new();
     if let Some((addresses, place)) = root.take("sync_address", problems, values::list) {
         for text in addresses {
             match address::parse(&text) {
                 Ok((host, port)) => {
-                    let tls = Some(files(&shared, Verify::Name { expected: host.clone() }));
-                    let port = port.unwrap_or(shared.port);
-                    sites.push((Site { name: text, host, port, tls, sync: shared.clone() }, place));
+                    let tls = Some(files(&base, Verify::Name { expected: host.clone() }));
+                    let port = port.unwrap_or(base.port);
+                    sites.push((Site { name: text, host, port, tls, sync: base.clone() }, place));
                 }
                 Err(wrong) => problems.add(place, format!("`sync_address` {wrong}")),
             }
         }
     }
-    let inherits_missing_ca = !sites.is_empty() && shared.ca.is_none();
+    let inherits_missing_ca = !sites.is_empty() && base.ca.is_none();
     if inherits_missing_ca {
         problems.add(
             sites[0].1,
@@ -161,7 +164,7 @@ pub(super) fn read(root: &mut Section<'_>, problems: &mut Problems) -> Vec<Site>
         );
     }
     for (mut section, place) in root.tables("site", problems) {
-        if let Some(site) = one(&mut section, place, &shared, problems) {
+        if let Some(site) = one(&mut section, place, &base, problems) {
             sites.push((site, place));
         }
         section.finish(problems);
@@ -169,6 +172,7 @@ pub(super) fn read(root: &mut Section<'_>, problems: &mut Problems) -> Vec<Site>
     if sites.is_empty() {
         problems.or_add(Place::FILE, "no site to pull; write `sync_address`, or a [[site]] table");
     }
+    shared::check(&sites, problems);
     let mut names = BTreeSet::new();
     let mut endpoints = BTreeMap::new();
     for (site, place) in &sites {
@@ -190,8 +194,9 @@ pub(super) fn read(root: &mut Section<'_>, problems: &mut Problems) -> Vec<Site>
 }
 
 /// Reads a `[[site]]`.
-fn one(section: &mut Section<'_>, place: Place, shared: &SyncKeys, problems: &mut Problems) -> Option<Site> {
-    let sync = sync(section, shared.clone(), problems);
+fn one(section: &mut Section<'_>, place: Place, base: &SyncKeys, problems: &mut Problems) -> Option<Site> {
+    let mut sync = sync(section, base.clone(), problems);
+    sync.shared.read_own(section, problems);
     let name = section.take("name", problems, name).map(|(name, _)| name);
     let parse = |value: &DeValue<'_>| address::parse(&values::text(value)?);
     let address = section.take("address", problems, parse).map(|(address, _)| address);
@@ -235,6 +240,14 @@ fn one(section: &mut Section<'_>, place: Place, shared: &SyncKeys, problems: &mu
         problems.add(
             place,
             "relay needs TLS, and the site has `tls = \"off\"`; remove that, or write `pull_mode = \"auto\"` for it",
+        );
+    }
+    let is_node = matches!(verify, Verify::NodeIdentity(_));
+    if sync.shared.on && tls && is_node && matches!(sync.mode, PullMode::Tentacle | PullMode::Move) {
+        problems.add(
+            place,
+            "`sync_shared` needs relay, and `pull_mode` does not let this node speak it; write `pull_mode = \"auto\"` for \
+             it, or `sync_shared = false`",
         );
     }
     let mut files = files(&sync, verify);
@@ -302,6 +315,7 @@ fn sync(section: &mut Section<'_>, base: SyncKeys, problems: &mut Problems) -> S
         rate: section.take("sync_rate", problems, rate).map(|(rate, _)| rate).or(base.rate),
         max_size: section.take_or("max_size", base.max_size, problems, values::size),
         names: section.take_or("names", base.names, problems, pattern),
+        shared: SiteShared::read(section, base.shared, problems),
     }
 }
 

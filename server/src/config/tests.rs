@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tidegate_net::tls::Verify;
 
+use super::shared::{Give, Learn};
 use super::*;
+use crate::shared::decide::Uploads;
 
 /// Enough for one site.
 const SMALLEST: &str = "sync_address = \"192.0.2.7\"\nsync_ca = \"/ca.pem\"\nincomingdir = \"/in\"\n";
@@ -261,4 +263,108 @@ fn a_stock_site_is_pulled_by_one_to_four_connections() {
         let parsed = Config::parse(Path::new("server.toml"), &text);
         assert_eq!(parsed.is_ok(), taken, "{number}");
     }
+}
+
+#[test]
+fn two_lines_switch_shared_files_on() {
+    assert!(!config(SMALLEST).sites[0].sync.shared.on, "off by default");
+    let config = config(&format!("sync_shared = true\n{SMALLEST}"));
+    let shared = &config.sites[0].sync.shared;
+    assert!(shared.on);
+    assert_eq!((shared.uploads, shared.give), (Uploads::First, Give::Own));
+    assert_eq!(shared.learn, Learn::FromData);
+    let all = &config.shared;
+    assert_eq!((all.directory.as_path(), all.interval), (Path::new("/in"), Duration::from_secs(10)));
+    assert_eq!((all.keep, all.max_size), (Duration::from_secs(604_800), 100_000_000));
+    assert_eq!(all.max_agents, 20_000);
+    assert_eq!(all.folders(), ["/in/conf", "/in/md5"].map(PathBuf::from));
+}
+
+#[test]
+fn shared_files_differ_from_site_to_site() {
+    let config = config(
+        r#"
+        incomingdir = "/in"
+        sync_address = "a"
+        sync_ca = "/ca.pem"
+        sync_shared = true
+        shared_uploads = "off"
+        [shared]
+        directory = "/files"
+        interval = "50ms"
+        keep = "1d"
+        max_size = "1MB"
+        max_agents = 5
+        [[site]]
+        address = "b"
+        shared_uploads = "changed"
+        shared_give = "claimed"
+        agents = ["web01", "2F527604E1DEFF1329720282D8D3CFA1", "0f527604e1deff1329720282d8d3cfa1"]
+        agents_learn = false
+        collections = ["fc_1", "0123"]
+        [[site]]
+        address = "c"
+        sync_shared = false
+        "#,
+    );
+    assert_eq!((config.shared.directory.as_path(), config.shared.max_agents), (Path::new("/files"), 5));
+    let [a, b, c] = &config.sites[..] else { panic!("three sites") };
+    assert_eq!((a.sync.shared.on, a.sync.shared.uploads), (true, Uploads::Off));
+    let shared = &b.sync.shared;
+    assert_eq!((shared.uploads, shared.give, shared.learn), (Uploads::Changed, Give::Claimed, Learn::Never));
+    let keys: Vec<_> = shared.agents.iter().map(|agent| agent.key.to_string()).collect();
+    assert_eq!(keys[0], "2f527604e1deff1329720282d8d3cfa1", "of a name");
+    assert_ne!(keys[1], keys[0], "a name that looks like a key");
+    assert_eq!(keys[2], "0f527604e1deff1329720282d8d3cfa1", "a key");
+    assert_eq!(shared.collections, ["fc_1", "0123"]);
+    assert!(!c.sync.shared.on);
+}
+
+#[test]
+fn what_is_wrong_with_shared_files_is_said() {
+    let said = problems(
+        r#"sync_ca = "/ca.pem"
+incomingdir = "/in"
+sync_shared = "yes"
+shared_uploads = "all"
+agents = ["web01"]
+[shared]
+directory = "files"
+interval = "0s"
+keeps = "7d"
+[[site]]
+address = "a"
+agents = ["web01"]
+collections = ["fc/1"]
+[[site]]
+address = "b"
+agents = ["2f527604e1deff1329720282d8d3cfa1"]
+"#,
+    );
+    for expected in [
+        "server.toml:3: `sync_shared` is a text that does not fit; write true or false",
+        "server.toml:4: `shared_uploads` is a text that does not fit; write \"off\" or \"first\" or \"changed\"",
+        "server.toml:5: unknown key `agents`",
+        "server.toml:7: `shared.directory` is the relative path",
+        "server.toml:8: `shared.interval` is",
+        "server.toml:9: unknown key `shared.keeps`; did you mean `shared.keep`?",
+        "server.toml:13: `site.collections` holds \"fc/1\"",
+        "server.toml:14: the agent \"2f527604e1deff1329720282d8d3cfa1\" is in the `agents` of \"a\" and of \"b\"",
+    ] {
+        assert!(said.contains(expected), "{expected}\nin:\n{said}");
+    }
+    for (mode, wrong) in [("tentacle", true), ("move", true), ("auto", false), ("relay", false)] {
+        let site = |rest: &str| {
+            format!(
+                "{SMALLEST}sync_shared = true\n[[site]]\naddress = \"b\"\npull_mode = \"{mode}\"\n{rest}\n"
+            )
+        };
+        let parsed = Config::parse(Path::new("server.toml"), &site("node = \"plant-7\""));
+        assert_eq!(parsed.is_err(), wrong, "{mode}");
+        if let Err(said) = parsed {
+            assert!(said.to_string().contains(":5: `sync_shared` needs relay"), "{said}");
+        }
+        config(&site("certificate_name = \"stock.example\""));
+    }
+    assert!(problems(&format!("shared = 5\n{SMALLEST}")).contains("server.toml:1: `shared` is no table"));
 }

@@ -16,11 +16,12 @@ use super::names::Kind;
 const LOST_FROM: usize = 4;
 
 /// What a site may change at the central.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Uploads {
     /// Nothing.
     Off,
     /// A configuration that the central does not have: an agent's registration.
+    #[default]
     First,
     /// Its configurations, also later.
     Changed,

@@ -8,6 +8,9 @@ use tidegate_proto::Name;
 /// The longest name of a main file, in bytes: the wire's. A longer one stays where it is.
 const NAME_MAX: usize = 200;
 
+/// The directory of all the `.md5`.
+pub(crate) const MD5_FOLDER: &str = "md5";
+
 /// What a pair is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Kind {
@@ -31,7 +34,7 @@ impl Kind {
         }
     }
 
-    /// The directory of the main file, beside `md5`.
+    /// The directory of the main file.
     pub(crate) fn folder(self) -> &'static str {
         match self {
             Self::Conf => "conf",
