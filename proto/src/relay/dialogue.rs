@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  PLACE ──go_on──▶ placing ──PART, go_on──▶ placing ──the last PART──▶ done, damaged
-//!    └──done, changed, refused                  └──PART: changed, refused; any other request──▶ nothing is placed
+//!    │                 └──PART: changed, refused; any other request──▶ nothing is placed
+//!    └──done, changed, refused, damaged
 //! ```
 
 use super::{
@@ -98,6 +99,8 @@ impl Due {
                     let begun = Placing { size: self.size, have: number };
                     if begun.is_sound() { Ok(Some(begun)) } else { Err(Violation::GoOn { number }) }
                 }
+                // All of it had come before.
+                Damaged if self.request == PLACE => Ok(None),
                 Done | Changed | Refused => Ok(None),
                 GoOn | Damaged | Ignored => Err(wrong),
             };

@@ -63,8 +63,8 @@ fn taken(requests: &[SharedRequest], before: &[SharedOutcome], number: u64, code
 
 #[test]
 fn of_a_request_alone() {
-    taken(&[place(5)], &[], 0, &[GoOn, Done, Changed, Refused]);
-    taken(&[place(0)], &[], 0, &[Done, Changed, Refused]);
+    taken(&[place(5)], &[], 0, &[GoOn, Done, Changed, Refused, Damaged]);
+    taken(&[place(0)], &[], 0, &[Done, Changed, Refused, Damaged]);
     taken(&[remove()], &[], 0, &[Done, Changed, Refused]);
     taken(&[part(1)], &[], 1, &[Ignored]);
 }
@@ -81,7 +81,7 @@ fn of_parts() {
 
 #[test]
 fn of_parts_when_nothing_is_placed_any_more() {
-    for code in [Done, Changed, Refused] {
+    for code in [Done, Changed, Refused, Damaged] {
         taken(&[place(5), part(3)], &[outcome(code, 0)], 3, &[Ignored]);
     }
     for code in [Changed, Refused] {
