@@ -159,7 +159,8 @@ impl Pipeline {
         }
         let rows = known.rows.get(&number).map_or(&[][..], Vec::as_slice);
         for row in rows.iter().filter(|row| row.site != site && is_copy(row)) {
-            if matches!(self.standing(row)?, Standing::Here) {
+            // One that is on its way counts as well: if it proves damaged, its own node has it still.
+            if !matches!(self.standing(row)?, Standing::Lost) {
                 return Ok(Verdict::Repeat { row: None, then: Then::Note });
             }
         }
