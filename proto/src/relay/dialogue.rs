@@ -73,7 +73,8 @@ impl Dialogue {
                 if !names.is_sorted_by(|one, next| one < next) {
                     return Err(Violation::ItemOrder);
                 }
-                due.last = items.last().map(|item| item.name.clone()).or(due.last.take());
+                // Only the last part may be empty.
+                due.last = items.last().map(|item| item.name.clone());
                 Ok(*last)
             }
             SharedAnswer::Outcome(outcome) => {

@@ -6,6 +6,7 @@ mod hostile_puller;
 mod joined;
 pub(crate) mod model;
 mod outcomes;
+mod owners;
 mod properties;
 mod transcripts;
 
