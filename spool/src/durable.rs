@@ -116,7 +116,7 @@ fn temporary_in(directory: &Path) -> PathBuf {
     directory.join(format!("{TEMPORARY_PREFIX}{}-{number}.tmp", std::process::id()))
 }
 
-fn parent(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn parent(path: &Path) -> io::Result<PathBuf> {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Ok(PathBuf::from(".")),
         Some(parent) => Ok(parent.to_owned()),

@@ -7,17 +7,32 @@
 //! - [`look`]: what lies in one pair now.
 //! - [`Tree`]: what lies in whole directories, without reading again what has not changed.
 //! - [`Buckets`]: the same in 1,024 sums and one sign, to find what differs between two ends in few bytes.
+//! - [`Workshop`]: changes a pair, on condition, durably, and so that no reader ever finds half of it.
 
+mod aside;
 mod buckets;
+mod change;
+mod completion;
+mod failed;
+mod files;
 mod look;
+#[cfg(test)]
+mod model;
+mod partial;
+mod recover;
+mod removal;
 mod stamp;
 mod tree;
+mod workshop;
 
 use std::path::PathBuf;
 
 pub use buckets::{BUCKETS, Buckets};
+pub use failed::Failed;
 pub use look::{MD5_BYTES, Md5Text, look, md5_text};
+pub use partial::{Partial, Ready, Unfinished};
 pub use tree::{Folder, Tree, Wanted};
+pub use workshop::{Done, Workshop};
 
 /// The SHA-256 of a main file.
 pub type Digest = [u8; 32];

@@ -38,6 +38,10 @@ pub(super) struct Hashing {
 }
 
 impl Hashing {
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     pub(super) fn update(&mut self, bytes: &[u8]) {
         self.sha256.update(bytes);
         self.md5.update(bytes);
@@ -59,18 +63,17 @@ impl Hashing {
     pub(super) fn contents(self) -> Contents {
         Contents {
             digest: self.sha256.finalize().into(),
-            md5: hex(self.md5.finalize().into()),
+            md5: hex(&self.md5.finalize()).try_into().expect("an MD5 has 16 bytes"),
             size: self.size,
         }
     }
 }
 
-fn hex(digest: [u8; MD5_BYTES / 2]) -> Md5Text {
+/// Lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> Vec<u8> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    std::array::from_fn(|place| {
-        let byte = digest[place / 2];
-        DIGITS[usize::from(if place % 2 == 0 { byte >> 4 } else { byte & 15 })]
-    })
+    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    bytes.iter().flat_map(digits).collect()
 }
 
 /// Looks at a pair. `None` when there is no regular file under the main file's name: a link or a pipe is neither
@@ -102,7 +105,7 @@ pub fn md5_text(file: &File) -> io::Result<Md5Text> {
 }
 
 /// What an `.md5` holds, if it can be one.
-pub(super) fn read_md5(file: &File) -> io::Result<Option<Md5Text>> {
+pub(super) fn read_md5(file: impl Read) -> io::Result<Option<Md5Text>> {
     let mut text = Vec::with_capacity(MD5_BYTES + 1);
     file.take(MD5_BYTES as u64 + 1).read_to_end(&mut text)?;
     Ok(text.try_into().ok())

@@ -30,6 +30,27 @@ impl Stamp {
         }
     }
 
+    /// Of a file that is on no disk.
+    #[cfg(test)]
+    pub(super) fn of_model(inode: u64, size: u64, modified: u64) -> Self {
+        let time = (0, modified as i64);
+        Self { device: 0, inode, size, modified: time, changed: time }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether it is the same file, whatever is in it.
+    pub(super) fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
+    /// Whether it is the same file and nobody has written to it. A rename in between does not count.
+    pub(super) fn is_unwritten(&self, other: &Self) -> bool {
+        self.is_same_file(other) && (self.size, self.modified) == (other.size, other.modified)
+    }
+
     /// Whether a change after `now` shows. One that lies further ahead was made before the clock was set back: the
     /// next one gets a time of the new clock, which is another.
     pub(super) fn is_settled(&self, now: SystemTime) -> bool {

@@ -225,7 +225,7 @@ impl Known {
         let Some(contents) = refresh(&mut self.file, &pair.file, clock, opened, read_contents)? else {
             return Ok(None);
         };
-        let text = refresh(&mut self.md5, &pair.md5, clock, opened, read_md5)?.flatten();
+        let text = refresh(&mut self.md5, &pair.md5, clock, opened, |file| read_md5(file))?.flatten();
         Ok(Some(seen(&contents, text.as_ref())))
     }
 }
