@@ -89,6 +89,10 @@ pub const SHARED_AT_ONCE: u64 = 49_152;
 /// Shared files that a puller lets itself be told of on a connection. Beyond it: `CLOSE(protocol)`.
 pub const SHARED_ITEMS_MAX: usize = 200_000;
 
+/// How much a rate allows at once at least on a connection for shared files, in place of [`BURST_MIN`]: a package on the
+/// connection beside it waits for so much.
+pub const SHARED_BURST_MIN: u64 = 16_384;
+
 /// Bytes of requests that are unanswered, or of their answers where those may be longer. Beyond it the puller asks nothing
 /// further, but one request alone may be larger; the node reads nothing while one is unanswered.
 pub const SHARED_IN_FLIGHT: usize = 65_536;

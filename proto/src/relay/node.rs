@@ -109,7 +109,7 @@ impl Node {
     pub fn welcome(&mut self, welcome: Welcome, now: Time) {
         let (Turn::Asked, Some(hello)) = (&self.turn, &self.hello) else { return self.misused("welcome") };
         self.pulse = Pulse::new(hello.keep_alive, now);
-        self.outbox.limit(hello.rate, now);
+        self.outbox.limit(hello, now);
         self.turn = Turn::Open;
         self.say(&Frame::Welcome(welcome));
         self.pulse.settle(now);

@@ -5,7 +5,10 @@
 
 use alloc::vec::Vec;
 
-use super::limits::{BURST, BURST_MIN, OUTPUT_SOFT};
+use super::{
+    Hello, Purpose,
+    limits::{BURST, BURST_MIN, OUTPUT_SOFT, SHARED_BURST_MIN},
+};
 use crate::Time;
 
 const SECOND: u128 = 1_000_000_000;
@@ -32,9 +35,11 @@ struct Bucket {
 }
 
 impl Outbox {
-    /// From now on at most `rate` bytes a second; 0: as many as the driver takes.
-    pub(crate) fn limit(&mut self, rate: u64, now: Time) {
-        let burst = within(rate, BURST).max(BURST_MIN);
+    /// From now on at most the rate of this connection; 0: as many as the driver takes.
+    pub(crate) fn limit(&mut self, hello: &Hello, now: Time) {
+        let rate = hello.rate;
+        let least = if hello.purpose == Purpose::Shared { SHARED_BURST_MIN } else { BURST_MIN };
+        let burst = within(rate, BURST).max(least);
         self.bucket = (rate > 0).then_some(Bucket { rate, burst, tokens: burst, at: now });
     }
 

@@ -109,7 +109,7 @@ impl Puller {
         let inflow = Inflow::new(hello.max_package);
         let mut outbox = Outbox::default();
         if purpose == Purpose::Shared {
-            outbox.limit(hello.rate, now);
+            outbox.limit(&hello, now);
         }
         Frame::Hello(hello).write(outbox.end());
         outbox.release(now);

@@ -131,6 +131,7 @@ fn limits_and_their_values() {
         ("SHARED_PART", limits::SHARED_PART as u64),
         ("SHARED_AT_ONCE", limits::SHARED_AT_ONCE),
         ("SHARED_ITEMS_MAX", limits::SHARED_ITEMS_MAX as u64),
+        ("SHARED_BURST_MIN", limits::SHARED_BURST_MIN),
         ("SHARED_IN_FLIGHT", limits::SHARED_IN_FLIGHT as u64),
     ] {
         assert_eq!(given[name], value.to_string(), "{name}");

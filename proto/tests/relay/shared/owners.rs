@@ -74,7 +74,7 @@ fn a_rate_does_not_cut_a_pullers_last_words() {
         input = ignored.repeat(3);
     }
     pump(&mut puller, &mut vec![], 1, NOW);
-    assert_eq!(puller.output().len(), 65_536, "the rest is held back");
+    assert_eq!(puller.output().len(), 16_384, "the rest is held back");
     let farewell = Farewell::new(CloseCode::Done, "");
     puller.close(farewell.clone());
     let said = said(&mut puller);
