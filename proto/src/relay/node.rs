@@ -12,16 +12,18 @@
 //! [`NodeEvent::Room`].
 
 mod answering;
+mod event;
+mod listing;
 mod stream;
 
 use alloc::{boxed::Box, vec::Vec};
 
 use super::{
-    CloseCode, Farewell, Hello, Number, Purpose, SharedRequest, Status, Violation, Welcome,
+    CloseCode, Farewell, Hello, Purpose, Status, Violation, Welcome,
     either::Either,
     frame::{Frame, Kind, Sender},
     frames::Frames,
-    limits::{OUTPUT_SOFT, PAYLOAD_MAX},
+    limits::OUTPUT_SOFT,
     losses::Told,
     outbox::Outbox,
     pulse::Pulse,
@@ -33,31 +35,7 @@ use crate::{
 };
 
 use answering::Answering;
-
-/// The names that fit a `LISTING`, beside the byte that says whether it is the last.
-const LISTING_MAX: usize = PAYLOAD_MAX - 1;
-
-/// What a node's end tells its owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NodeEvent {
-    /// Who dials and what it wants. Answer [`welcome`](Node::welcome) or [`refuse`](Node::refuse); until then nothing
-    /// is read. ([`Node::hello`] keeps it.)
-    Hello(Hello),
-    /// There is room again, where [`room`](Node::room) was 0 or [`may_begin`](Node::may_begin) was false: also the
-    /// first time after the welcome.
-    Room,
-    /// Everything sent up to this package may be deleted. Not what was only [`skip`](Node::skip)ped. Answer
-    /// [`deleted`](Node::deleted) once it is gone, durably; one answer may cover several.
-    Acked(Number),
-    /// The loss records up to this one are durable at the central.
-    LossesAcked(Number),
-    /// A listing is wanted: answer [`listing`](Node::listing).
-    List,
-    /// Shared files are asked about, or to be changed: answer [`answer`](Node::answer). Until then nothing is read. A
-    /// [`Part`](SharedRequest::Part) is always one of the file that is being placed, and no more than it lacks; any other
-    /// request ends the placing: what came is worth keeping.
-    Shared(SharedRequest),
-}
+pub use event::NodeEvent;
 
 /// A listening end of relay.
 #[derive(Debug)]
@@ -131,27 +109,6 @@ impl Node {
         if wanted && self.outbox.has_room() {
             self.say(&Frame::Status(Box::new(status.clone())));
         }
-    }
-
-    /// Whether a part of a listing may be told now; when it was not, [`NodeEvent::Room`] says that it may again.
-    pub fn listing_room(&self) -> bool {
-        self.listing && self.outbox.has_room()
-    }
-
-    /// A part of the listing: whole names, joined by `\n`, of any length; and whether it is the last part.
-    pub fn listing(&mut self, names: &[u8], last: bool) {
-        if !self.listing {
-            return self.misused("listing");
-        }
-        let mut rest = names;
-        while let Some(part) = rest.get(..LISTING_MAX) {
-            let end = part.iter().rposition(|byte| *byte == b'\n').unwrap_or(LISTING_MAX);
-            self.say(&Frame::Listing { names: part[..end].into(), last: false });
-            rest = rest[end..].strip_prefix(b"\n").unwrap_or(&rest[end..]);
-        }
-        self.say(&Frame::Listing { names: rest.into(), last });
-        self.listing = !last;
-        self.note_room();
     }
 
     /// Says why it leaves: the next step ends with [`Close::Closed`]. What is said already still goes out.

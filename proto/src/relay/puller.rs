@@ -9,11 +9,12 @@
 //! matter of the purpose: [`Puller::expects`].
 
 mod asking;
+mod event;
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::vec::Vec;
 
 use super::{
-    Farewell, Head, Hello, LossRecord, Number, Purpose, SharedAnswer, Status, Violation, Welcome,
+    Farewell, Hello, Number, Purpose, Violation,
     either::Either,
     frame::{Frame, Kind, Sender},
     frames::Frames,
@@ -29,46 +30,7 @@ use crate::{
 };
 
 use asking::Asking;
-
-/// What a puller tells its owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PullerEvent {
-    /// The node has accepted the [`Hello`].
-    Welcome(Welcome),
-    /// Compressed data has come: answer [`decoder_granted`](Puller::decoder_granted) when there is memory for a
-    /// decoder (about 1.5 MB). Until then nothing is read.
-    DecoderNeeded,
-    /// The decoder's memory is free again.
-    DecoderFreed,
-    /// A package begins. Its body comes as [`Body`](Self::Body) events, none for an empty one, then
-    /// [`PackageEnd`](Self::PackageEnd).
-    Package(Head),
-    /// A package that is larger than [`Hello::max_package`] and stays at the node. Its number may be acknowledged, also
-    /// as the last of a batch: the node does not delete it.
-    Skipped(Head),
-    /// A part of the current body: at least one byte, at most [`INFLATED_STEP`](super::limits::INFLATED_STEP).
-    Body(Vec<u8>),
-    /// The body is whole in size; whether its digest is right is for the owner to see.
-    PackageEnd,
-    /// Everything that the node had when it said this has come.
-    Dry,
-    /// Everything acknowledged up to this package is deleted, durably.
-    Deleted(Number),
-    /// The node's numbers.
-    Status(Box<Status>),
-    /// Loss records, in order: answer [`ack_losses`](Puller::ack_losses) once they are durable here.
-    Losses(Vec<LossRecord>),
-    /// A part of the listing. Whole names, joined by `\n`; they are the node's words: parse each.
-    Listing {
-        /// The names.
-        names: Vec<u8>,
-        /// Whether it is the last part.
-        last: bool,
-    },
-    /// The answer to the oldest [`request`](Puller::request), or a part of it. Names are safe, and items grow by name from the
-    /// first part of an answer to its last; all else is the node's word.
-    Shared(SharedAnswer),
-}
+pub use event::PullerEvent;
 
 /// A dialling end of relay.
 ///

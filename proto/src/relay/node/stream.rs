@@ -32,7 +32,7 @@ impl Node {
         self.given(may, "begin", now);
     }
 
-    /// Tells of a package that is larger than [`Hello::max_package`] and stays.
+    /// Tells of a package that is larger than [`Hello::max_package`](crate::relay::Hello::max_package) and stays.
     pub fn skip(&mut self, head: &Head, now: Time) {
         let may = self.may_begin(now) && self.sending.begin(SKIPPED, head, false, now, self.outbox.end());
         self.given(may, "skip", now);
@@ -74,7 +74,7 @@ impl Node {
         }
     }
 
-    /// How many loss records may be told now: the rest waits for [`NodeEvent::LossesAcked`].
+    /// How many loss records may be told now: the rest waits for [`NodeEvent::LossesAcked`](super::NodeEvent::LossesAcked).
     pub fn losses_room(&self) -> usize {
         if self.is_open_for(Purpose::Stream) { self.losses.room() } else { 0 }
     }
