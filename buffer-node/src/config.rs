@@ -22,6 +22,7 @@ use tidegate_spool::Duplicates;
 
 use crate::filters::{self, Filters};
 use crate::layout;
+use crate::pairs::Pairs;
 use on_disk::{Named, NamedTls};
 pub(crate) use reader::Problems;
 use reader::{Place, Section};
@@ -56,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) buffered_bytes: u64,
     pub(crate) spool: tidegate_spool::Settings,
     pub(crate) shared: SharedLimits,
+    /// The sync server keeps shared files in step with its own; absent where it may not.
+    pub(crate) sync_shared: Option<SyncShared>,
 }
 
 /// Where the node listens and how many connections it holds.
@@ -72,6 +75,14 @@ pub(crate) struct Listen {
 pub(crate) struct SharedLimits {
     pub(crate) max_bytes: u64,
     pub(crate) max_files: u64,
+}
+
+/// What the sync server may do with shared files.
+#[derive(Debug, Clone)]
+pub(crate) struct SyncShared {
+    pub(crate) pairs: Pairs,
+    /// The largest that it may place. Beyond it: refused, with a word to the server.
+    pub(crate) max_size: u64,
 }
 
 impl Config {
@@ -128,17 +139,20 @@ impl Config {
         let buffered_bytes = section.take_or("buffered_bytes", 64 << 20, problems, values::size);
         let session = session_limits(session, &mut section, problems);
         section.finish(problems);
+        let filters = shared_filters(root, problems);
+        let (shared, sync_shared) = shared(&filters, root, problems);
         Self {
             listen: listen(root, problems),
             tls,
             plain,
             insecure: root.take_or("insecure", false, problems, values::boolean),
-            filters: shared_filters(root, problems),
+            filters,
             overwrite: root.take_or("overwrite", false, problems, values::boolean),
             handshake,
             buffered_bytes,
             spool: spool(&directory, session.max_size, root, problems),
-            shared: shared(root, problems),
+            shared,
+            sync_shared,
             session,
             directory,
         }
@@ -340,15 +354,38 @@ fn duplicates(root: &mut Section<'_>, problems: &mut Problems) -> Duplicates {
     duplicates
 }
 
-fn shared(root: &mut Section<'_>, problems: &mut Problems) -> SharedLimits {
+/// The limits of shared files, and what the sync server may do with them, if anything.
+fn shared(
+    filters: &Filters,
+    root: &mut Section<'_>,
+    problems: &mut Problems,
+) -> (SharedLimits, Option<SyncShared>) {
+    let sync = root.take("sync_shared", problems, values::boolean);
     let mut section = root.table("shared", problems);
     let limits = SharedLimits {
         max_bytes: section.take_or("max_bytes", 1_000_000_000, problems, values::size),
         max_files: section
             .take_or("max_files", 100_000, problems, |value| values::number(value, 1, u64::MAX)),
     };
+    let max_size = section.take("max_size", problems, values::positive_size);
     section.finish(problems);
-    limits
+    if let Some((max_size, place)) = max_size
+        && max_size > limits.max_bytes
+    {
+        problems.add(
+            place,
+            "`shared.max_size` is above `shared.max_bytes`; one file must not be larger than all",
+        );
+    }
+    let (is_on, place) = sync.unwrap_or((false, Place::FILE));
+    let pairs = Pairs::of(filters);
+    if is_on && pairs.is_none() {
+        let text =
+            "`sync_shared` needs filters for `.md5` and for one of `.conf`, `.zip` and `.rcmd`; add them";
+        problems.add(place, text);
+    }
+    let max_size = max_size.map_or(100_000_000, |(max_size, _)| max_size);
+    (limits, pairs.filter(|_| is_on).map(|pairs| SyncShared { pairs, max_size }))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use tokio::task::spawn_blocking;
 use tracing::error;
 
 use crate::node::Node;
+use crate::shared::{Given, Reading};
 
 /// Bytes read, and handed to the machine, at once.
 const CHUNK: u64 = 32 * 1024;
@@ -28,6 +29,7 @@ pub(crate) struct Source {
     size: u64,
     left: u64,
     reader: Box<dyn Read + Send>,
+    reading: Option<Reading>,
 }
 
 /// Why a file is not given out.
@@ -64,6 +66,11 @@ impl Source {
         self.size
     }
 
+    /// For [`crate::shared::Shared::was_read`], once its reader has proved to have it.
+    pub(crate) fn reading(&mut self) -> Option<Reading> {
+        self.reading.take()
+    }
+
     /// The next bytes; empty at the end.
     pub(crate) async fn chunk(&mut self) -> Result<Vec<u8>, HandoverError> {
         if self.left == 0 {
@@ -90,9 +97,7 @@ impl Source {
     ) -> Result<Self, HandoverError> {
         let (node, directory) = (node.clone(), directory.to_owned());
         give(node, name, packing, move |node, name| {
-            let (file, size) =
-                node.shared.get(&directory, name.as_bytes())?.ok_or(HandoverError::NotFound)?;
-            Ok((file, size))
+            node.shared.get(&directory, name.as_bytes())?.ok_or(HandoverError::NotFound)
         })
         .await
     }
@@ -105,7 +110,8 @@ impl Source {
     ) -> Result<Self, HandoverError> {
         give(node.clone(), name, packing, |node, name| {
             let package = node.spool.find(name.as_bytes()).ok_or(HandoverError::NotFound)?;
-            Ok((open_verified(node, &package, None)?.0, package.size))
+            let (file, _) = open_verified(node, &package, None)?;
+            Ok(Given { file, size: package.size, reading: None })
         })
         .await
     }
@@ -145,7 +151,7 @@ impl Source {
     }
 
     fn new(reader: impl Read + Send + 'static, size: u64) -> Self {
-        Self { size, left: size, reader: Box::new(reader) }
+        Self { size, left: size, reader: Box::new(reader), reading: None }
     }
 }
 
@@ -154,13 +160,13 @@ async fn give(
     node: Arc<Node>,
     name: Name,
     packing: Packing,
-    open: impl FnOnce(&Node, &Name) -> Result<(File, u64), HandoverError> + Send + 'static,
+    open: impl FnOnce(&Node, &Name) -> Result<Given, HandoverError> + Send + 'static,
 ) -> Result<Source, HandoverError> {
     match packing {
         Packing::Plain => {
             blocking(move || {
-                let (file, size) = open(&node, &name)?;
-                Ok(Source::new(file, size))
+                let Given { file, size, reading } = open(&node, &name)?;
+                Ok(Source { reading, ..Source::new(file, size) })
             })
             .await
         }
@@ -168,11 +174,11 @@ async fn give(
             let packing = node.clone();
             let _turn = packing.packer.turn().await;
             blocking(move || {
-                let (file, size) = open(&node, &name)?;
+                let Given { file, size, reading } = open(&node, &name)?;
                 let room = node.packer.room(size).ok_or(HandoverError::NotPacked)?;
                 let packed = node.packer.pack(name.as_bytes(), &mut file.take(size), room)?;
                 let size = packed.size()?;
-                Ok(Source::new(packed, size))
+                Ok(Source { reading, ..Source::new(packed, size) })
             })
             .await
         }

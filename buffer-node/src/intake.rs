@@ -18,7 +18,7 @@ use crate::draft_writer::DraftWriter;
 use crate::memory::Claim;
 use crate::node::Node;
 use crate::room;
-use crate::shared::{Put, PutError};
+use crate::shared::{Guarded, Put, PutError};
 
 /// What an offer reserves before its body has come. More room is taken as bytes arrive, or slow senders could fill the
 /// spool with promises.
@@ -54,6 +54,8 @@ pub(crate) enum IntakeError {
     #[error("a shared file of this name holds other bytes, and `overwrite` is off")]
     Exists,
     #[error("{0}")]
+    Guarded(Guarded),
+    #[error("{0}")]
     Archive(BadArchive),
     #[error("the disk failed: {0}")]
     Disk(io::Error),
@@ -65,7 +67,7 @@ impl IntakeError {
     /// What the sender hears. A failing disk is no room to the sender: it keeps the file and comes back.
     pub(crate) fn reason(&self) -> Reason {
         match self {
-            Self::Exists => Reason::Exists,
+            Self::Exists | Self::Guarded(_) => Reason::Exists,
             Self::Full(Full::TooLarge { .. }) => Reason::TooBig,
             Self::Archive(_) => Reason::Bare,
             Self::Full(_) | Self::SharedFull(_) | Self::Disk(_) | Self::Store(_) => Reason::StorageFull,
@@ -83,7 +85,7 @@ impl IntakeError {
     /// As what the refusal is recorded. Whoever may not replace a shared file has lost nothing.
     pub(crate) fn loss(&self) -> Option<LossReason> {
         match self {
-            Self::Exists => None,
+            Self::Exists | Self::Guarded(_) => None,
             Self::Full(Full::Agent { .. }) => Some(LossReason::AgentQuota),
             Self::Full(Full::Class { .. }) => Some(LossReason::ClassQuota),
             Self::Full(Full::TooLarge { .. }) | Self::Archive(BadArchive::TooBig { .. }) => {
@@ -288,6 +290,7 @@ async fn share(node: &Arc<Node>, directory: String, package: Package) -> Result<
             Put::Written => Ok(Outcome::Stored),
             Put::Same => Ok(Outcome::Repeat),
             Put::Taken => Err(IntakeError::Exists),
+            Put::Guarded(why) => Err(IntakeError::Guarded(why)),
         }
     })
     .await

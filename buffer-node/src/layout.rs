@@ -3,6 +3,7 @@
 //! ```text
 //! <directory>/spool/     data packages; its inside belongs to the spool crate
 //! <directory>/tmp/       shared files on their way in; emptied at start
+//! <directory>/workshop/  shared files that the sync server places; gone on with after a cut
 //! <directory>/epoch      which puller the node listens to
 //! <directory>/<dir>/     shared files by name, one directory for each filter
 //! ```
@@ -17,11 +18,14 @@ const SPOOL: &str = "spool";
 /// The directory of unfinished shared files.
 const TEMPORARY: &str = "tmp";
 
+/// The directory of shared files that the sync server places.
+const WORKSHOP: &str = "workshop";
+
 /// The file that remembers the puller.
 const EPOCH: &str = "epoch";
 
 /// The directories no filter may use.
-pub(crate) const RESERVED: [&str; 3] = [SPOOL, TEMPORARY, EPOCH];
+pub(crate) const RESERVED: [&str; 4] = [SPOOL, TEMPORARY, WORKSHOP, EPOCH];
 
 /// The spool's root.
 pub(crate) fn spool(root: &Path) -> PathBuf {
@@ -36,6 +40,11 @@ pub(crate) fn epoch(root: &Path) -> PathBuf {
 /// The directory of unfinished shared files.
 pub(crate) fn temporary(root: &Path) -> PathBuf {
     root.join(TEMPORARY)
+}
+
+/// The directory of shared files that the sync server places.
+pub(crate) fn workshop(root: &Path) -> PathBuf {
+    root.join(WORKSHOP)
 }
 
 /// The directory of the shared files that a filter collects.

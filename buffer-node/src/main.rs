@@ -24,6 +24,7 @@ mod log;
 mod memory;
 mod node;
 mod packer;
+mod pairs;
 mod rates;
 mod relay;
 mod repeats;

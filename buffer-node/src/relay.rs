@@ -9,9 +9,10 @@
 //!                                      ─▶ look: nothing more
 //! ```
 //!
-//! pullers    who has the stream (the newest), and since when; the epoch is decided on there
+//! pullers    who has the stream, or the shared files (the newest), and since when; the epoch is decided on there
 //! epoch      the rule, and its file
 //! parting    how a visit ends: what the puller hears, and what the log says
+//! shared     one puller's turn at the shared files
 //! stream     one puller's stream; feeder, sending, deletions, losses and status are its parts
 
 pub(crate) mod epoch;
@@ -23,6 +24,7 @@ mod losses;
 mod parting;
 mod pullers;
 mod sending;
+mod shared;
 mod status;
 mod stream;
 
@@ -130,11 +132,7 @@ impl Visit<'_> {
             Purpose::Look => self.look(link, shutdown).await,
             Purpose::List => self.list(&hello, link, shutdown).await,
             Purpose::Stream => self.stream(&hello, link, shutdown).await,
-            Purpose::Shared => {
-                link.machine()
-                    .refuse(Farewell::new(CloseCode::NotOffered, "this node does not share its files"));
-                Left::Bidding
-            }
+            Purpose::Shared => self.shared(&hello, link, shutdown).await,
         }
     }
 
@@ -266,7 +264,7 @@ impl Visit<'_> {
 
     /// Waits until the stream before has let go; `false` when a newer one has come meanwhile.
     async fn is_turn(&self, place: &Place, before: Option<Predecessor>) -> bool {
-        let Some(before) = before else { return true };
+        let Some(mut before) = before else { return true };
         tokio::select! {
             biased;
             () = place.taken() => false,

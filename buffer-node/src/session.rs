@@ -18,6 +18,7 @@ use crate::intake::{IntakeError, Outcome, Upload};
 use crate::node::Node;
 use crate::report::Report;
 use crate::rights::{Lack, Rights};
+use crate::shared::Reading;
 
 /// Serves a connection until it ends, or until the node stops and nothing is in flight on it.
 pub(crate) async fn serve<S>(
@@ -35,7 +36,7 @@ pub(crate) async fn serve<S>(
     // Seen before the look at what is remembered, so that a puller that comes after that look is noticed.
     let relay_before = node.pullers.accepted();
     let rights = rights.over_tentacle(&node).await;
-    let mut session = Session { node, link, report, rights, relay_before, work: Work::Nothing };
+    let mut session = Session { node, link, report, rights, relay_before, given: None, work: Work::Nothing };
     let end = session.run(shutdown).await;
     session.log_end(&end);
     // Whoever sees the connection closed finds no draft and no claim of it left.
@@ -50,6 +51,8 @@ struct Session<S> {
     link: Link<S, Responder>,
     report: Report,
     rights: Rights,
+    /// A shared file that was sent; the peer's next word proves that it read it.
+    given: Option<Reading>,
     /// Pullers that had come by relay when the session began.
     relay_before: u64,
     work: Work,
@@ -123,6 +126,9 @@ where
     }
 
     async fn handle(&mut self, event: ResponderEvent) -> Result<(), End> {
+        if let Some(given) = self.given.take() {
+            self.node.shared.was_read(&given);
+        }
         match event {
             ResponderEvent::Refused { verb, name, size, reason } => {
                 let why = reason.text(verb).unwrap_or("not an acceptable request");
@@ -268,6 +274,10 @@ where
         }
         self.work = match std::mem::replace(&mut self.work, Work::Nothing) {
             Work::Sending(_, Some(lease)) => Work::Moved(lease),
+            Work::Sending(mut source, None) if self.is_agent() => {
+                self.given = source.reading();
+                Work::Nothing
+            }
             _ => Work::Nothing,
         };
         Ok(())
@@ -287,6 +297,11 @@ where
         let now = self.link.now();
         self.link.machine().released(now);
         Ok(())
+    }
+
+    /// Whether the peer may be an agent: with `insecure` nobody can tell.
+    fn is_agent(&self) -> bool {
+        self.node.insecure || self.rights != Rights::Puller
     }
 
     /// Whether the peer has a puller's rights; otherwise the log says which check failed.

@@ -45,6 +45,7 @@ fn the_sample_shows_every_key_and_its_default() {
         "filters",
         "max_size",
         "overwrite",
+        "sync_shared",
         "password",
         "ssl_cert",
         "ssl_key",
@@ -102,6 +103,25 @@ fn every_problem_is_reported_at_once_with_its_line_and_a_remedy() {
         assert!(hit, "no {line} {expected} in {found:#?}");
     }
     assert_eq!(found.len(), 8, "{found:#?}");
+}
+
+#[test]
+fn syncing_of_shared_files_is_off_until_it_is_asked_for() {
+    assert!(load("directory = \"/d\"\n[shared]\nmax_size = 7\n").sync_shared.is_none());
+    let on = load("directory = \"/d\"\nsync_shared = true\n").sync_shared.expect("is on");
+    assert_eq!((on.max_size, on.pairs.kinds().len()), (100_000_000, 3));
+    let found = problems(
+        "directory = \"/d\"\nsync_shared = true\nfilters = 'x:conf'\n[shared]\nmax_bytes = 10\nmax_size = 11\n",
+    );
+    assert!(
+        found.iter().any(|text| text.starts_with("node.toml:2: `sync_shared` needs filters")),
+        "{found:#?}"
+    );
+    assert!(
+        found.iter().any(|text| text.starts_with("node.toml:6: `shared.max_size` is above")),
+        "{found:#?}"
+    );
+    assert_eq!(found.len(), 2, "{found:#?}");
 }
 
 #[test]

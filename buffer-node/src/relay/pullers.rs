@@ -1,4 +1,5 @@
-//! Which puller has the stream: the newest one whose epoch is accepted.
+//! Which puller has the stream: the newest one whose epoch is accepted. And which one keeps the shared files in step, in the
+//! same way.
 //!
 //! A connection whose peer has gone without a word looks like one that is idle, so the newer one wins: it takes the
 //! stream at once, and the older is told to leave. What the older one still does (packages it has claimed, deletions on
@@ -32,10 +33,17 @@ pub(crate) struct Pullers {
     accepted: AtomicU64,
     listings: Arc<Semaphore>,
     /// Held while an epoch is decided on.
-    current: Mutex<Option<Current>>,
+    current: Mutex<Seats>,
 }
 
-/// Who has the stream, or had it last.
+/// Who has what only one may have at a time.
+#[derive(Default)]
+struct Seats {
+    stream: Option<Current>,
+    shared: Option<Current>,
+}
+
+/// Who has the stream or the shared files, or had them last.
 struct Current {
     epoch: u64,
     puller: String,
@@ -43,7 +51,7 @@ struct Current {
     gone: watch::Receiver<()>,
 }
 
-/// The stream, until a newer connection takes it.
+/// The stream, or the shared files, until a newer connection takes them.
 pub(super) struct Place {
     leave: CancellationToken,
     hold: Hold,
@@ -55,7 +63,7 @@ pub(super) struct Hold(
     #[expect(dead_code, reason = "that it is dropped is what counts")] Arc<watch::Sender<()>>,
 );
 
-/// The stream before, which may still have claims.
+/// The connection before, which may still have claims.
 pub(super) struct Predecessor(watch::Receiver<()>);
 
 /// An accepted puller.
@@ -80,7 +88,7 @@ impl Pullers {
             fatal,
             accepted: AtomicU64::new(0),
             listings: Arc::new(Semaphore::new(LISTINGS_MAX)),
-            current: Mutex::new(None),
+            current: Mutex::new(Seats::default()),
         }
     }
 
@@ -101,8 +109,8 @@ impl Pullers {
 
     /// Accepts a puller for something short.
     pub(super) fn admit(&self, epoch: u64, puller: &str) -> Result<Accepted, Rejected> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        self.decide(&mut current, epoch, puller)
+        let seats = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        self.decide(&seats, epoch, puller)
     }
 
     /// Accepts a puller and gives it the stream. Reads, and may write, the disk.
@@ -111,12 +119,30 @@ impl Pullers {
         epoch: u64,
         puller: &str,
     ) -> Result<(Accepted, Place, Option<Predecessor>), Rejected> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let accepted = self.decide(&mut current, epoch, puller)?;
+        self.take(epoch, puller, |seats| &mut seats.stream)
+    }
+
+    /// The same with the shared files.
+    pub(super) fn take_shared(
+        &self,
+        epoch: u64,
+        puller: &str,
+    ) -> Result<(Accepted, Place, Option<Predecessor>), Rejected> {
+        self.take(epoch, puller, |seats| &mut seats.shared)
+    }
+
+    fn take(
+        &self,
+        epoch: u64,
+        puller: &str,
+        seat: fn(&mut Seats) -> &mut Option<Current>,
+    ) -> Result<(Accepted, Place, Option<Predecessor>), Rejected> {
+        let mut seats = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let accepted = self.decide(&seats, epoch, puller)?;
         let (sender, gone) = watch::channel(());
         let leave = CancellationToken::new();
         let place = Place { leave: leave.clone(), hold: Hold(Arc::new(sender)) };
-        let before = current.replace(Current { epoch, puller: puller.to_owned(), leave, gone });
+        let before = seat(&mut seats).replace(Current { epoch, puller: puller.to_owned(), leave, gone });
         let before = before.map(|before| {
             before.leave.cancel();
             Predecessor(before.gone)
@@ -124,7 +150,7 @@ impl Pullers {
         Ok((accepted, place, before))
     }
 
-    fn decide(&self, current: &mut Option<Current>, epoch: u64, puller: &str) -> Result<Accepted, Rejected> {
+    fn decide(&self, seats: &Seats, epoch: u64, puller: &str) -> Result<Accepted, Rejected> {
         let held = self.held().map_err(Rejected::File)?;
         let accepted = match epoch::decide(held.as_ref(), epoch, puller) {
             Decision::Refused(refusal) => return Err(Rejected::Epoch(refusal, held)),
@@ -145,7 +171,7 @@ impl Pullers {
         // A puller of an epoch that is over stops now, not when the new one asks for the stream. After a reset the new
         // holder's epoch may have the same number.
         let is_over = |current: &&Current| current.epoch != epoch || current.puller != puller;
-        if let Some(current) = current.as_ref().filter(is_over) {
+        for current in [&seats.stream, &seats.shared].into_iter().flatten().filter(is_over) {
             current.leave.cancel();
         }
         self.accepted.fetch_add(1, Ordering::AcqRel);
@@ -158,7 +184,7 @@ impl Pullers {
 }
 
 impl Place {
-    /// Completes when a newer connection has taken the stream, or a newer epoch the node.
+    /// Completes when a newer connection has taken it, or a newer epoch the node.
     pub(super) async fn taken(&self) {
         self.leave.cancelled().await;
     }
@@ -171,7 +197,7 @@ impl Place {
 
 impl Predecessor {
     /// Waits until it has let go of everything, or for so long; `false` when it has not.
-    pub(super) async fn gone(mut self, patience: Duration) -> bool {
+    pub(super) async fn gone(&mut self, patience: Duration) -> bool {
         let gone = async { while self.0.changed().await.is_ok() {} };
         timeout(patience, gone).await.is_ok()
     }
@@ -195,13 +221,15 @@ mod tests {
         let Ok((accepted, first, None)) = pullers.take_stream(1, A) else { panic!("the first") };
         assert!(accepted.is_new);
         let deletion = first.hold();
-        let Ok((accepted, second, Some(before))) = pullers.take_stream(1, A) else { panic!("the second") };
+        let Ok((accepted, second, Some(mut before))) = pullers.take_stream(1, A) else {
+            panic!("the second")
+        };
         assert!(!accepted.is_new);
         first.taken().await;
         assert!(!second.leave.is_cancelled());
         drop(first);
         assert!(!before.gone(Duration::from_millis(10)).await, "a deletion is on its way");
-        let Ok((_, _third, Some(before))) = pullers.take_stream(1, A) else { panic!("the third") };
+        let Ok((_, _third, Some(mut before))) = pullers.take_stream(1, A) else { panic!("the third") };
         drop((second, deletion));
         assert!(before.gone(Duration::from_secs(60)).await);
         assert_eq!(pullers.accepted(), 3);
@@ -236,6 +264,23 @@ mod tests {
         std::fs::remove_file(directory.path().join("epoch")).expect("a reset");
         assert!(pullers.admit(1, B).is_ok_and(|accepted| accepted.is_new));
         stream.taken().await;
+    }
+
+    #[tokio::test]
+    async fn the_shared_files_are_taken_beside_the_stream_and_end_with_the_epoch_too() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pullers = pullers(&directory);
+        let Ok((_, stream, None)) = pullers.take_stream(4, A) else { panic!("the first") };
+        let Ok((_, first, None)) = pullers.take_shared(4, A) else { panic!("nobody was before") };
+        let Ok((_, second, Some(mut before))) = pullers.take_shared(4, A) else { panic!("the second") };
+        first.taken().await;
+        drop(first);
+        assert!(before.gone(Duration::from_secs(60)).await);
+        assert!(!stream.leave.is_cancelled() && !second.leave.is_cancelled());
+        assert!(pullers.take_shared(4, B).is_err());
+        assert!(pullers.admit(5, B).is_ok());
+        stream.taken().await;
+        second.taken().await;
     }
 
     #[test]

@@ -5,8 +5,8 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::PutError;
@@ -15,90 +15,120 @@ use crate::config::SharedLimits;
 /// The shortest time between two counts.
 const RECOUNT: Duration = Duration::from_secs(10);
 
-pub(super) struct Room {
+#[derive(Clone)]
+pub(super) struct Room(Arc<Inner>);
+
+struct Inner {
     directories: Vec<PathBuf>,
     limits: SharedLimits,
     used: Mutex<Used>,
 }
 
 struct Used {
-    files: u64,
-    bytes: u64,
+    /// By what lies there.
+    held: Held,
+    /// For what is on its way; no count finds it.
+    reserved: Held,
     counted: Instant,
 }
 
-/// Room for one file; given back when dropped.
-pub(super) struct Reserved<'a> {
-    room: &'a Room,
-    bytes: u64,
-    kept: bool,
+/// What some files take.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
+/// Room for files that are on their way; given back when dropped.
+pub(super) struct Reserved {
+    room: Room,
+    held: Held,
 }
 
 impl Room {
     pub(super) fn count(directories: Vec<PathBuf>, limits: SharedLimits) -> io::Result<Self> {
-        let used = Mutex::new(count(&directories)?);
-        Ok(Self { directories, limits, used })
+        let (held, counted) = (count(&directories)?, Instant::now());
+        let used = Mutex::new(Used { held, reserved: Held::default(), counted });
+        Ok(Self(Arc::new(Inner { directories, limits, used })))
     }
 
-    pub(super) fn reserve(&self, bytes: u64) -> Result<Reserved<'_>, PutError> {
+    /// For so much more.
+    pub(super) fn reserve(&self, more: Held) -> Result<Reserved, PutError> {
         let mut used = self.used();
-        if self.is_full(&used, bytes) && used.counted.elapsed() >= RECOUNT {
-            *used = count(&self.directories)?;
+        if self.is_full(&used, more) && used.counted.elapsed() >= RECOUNT {
+            (used.held, used.counted) = (count(&self.0.directories)?, Instant::now());
         }
-        if self.is_full(&used, bytes) {
-            let SharedLimits { max_bytes, max_files } = self.limits;
+        if self.is_full(&used, more) {
+            let SharedLimits { max_bytes, max_files } = self.0.limits;
+            let Held { files, bytes } = used.held.and(used.reserved);
             return Err(PutError::Full(format!(
-                "{} files and {} bytes of at most {max_files} and {max_bytes}; remove some, or raise \
-                 `shared.max_files` and `shared.max_bytes`",
-                used.files, used.bytes
+                "{files} files and {bytes} bytes of at most {max_files} and {max_bytes}; remove some, or raise \
+                 `shared.max_files` and `shared.max_bytes`"
             )));
         }
-        used.files += 1;
-        used.bytes += bytes;
-        Ok(Reserved { room: self, bytes, kept: false })
+        used.reserved = used.reserved.and(more);
+        drop(used);
+        Ok(Reserved { room: self.clone(), held: more })
     }
 
-    fn is_full(&self, used: &Used, bytes: u64) -> bool {
-        used.files >= self.limits.max_files || used.bytes.saturating_add(bytes) > self.limits.max_bytes
+    /// Files that took `before` take `after` now.
+    pub(super) fn changed(&self, before: Held, after: Held) {
+        let held = &mut self.used().held;
+        *held = held.and(after).without(before);
+    }
+
+    fn is_full(&self, used: &Used, more: Held) -> bool {
+        let SharedLimits { max_bytes, max_files } = self.0.limits;
+        let then = used.held.and(used.reserved).and(more);
+        (more.files > 0 && then.files > max_files) || then.bytes > max_bytes
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Reserved<'_> {
-    /// The file is there, perhaps in the place of one with `replaced` bytes.
-    pub(super) fn keep(mut self, replaced: Option<u64>) {
-        self.kept = true;
-        if let Some(bytes) = replaced {
-            self.give_back(bytes);
-        }
+impl Held {
+    /// By the files at these paths now. One that cannot be looked at takes nothing.
+    pub(super) fn by(paths: &[&Path]) -> Self {
+        let found = paths.iter().filter_map(|path| fs::symlink_metadata(path).ok());
+        found.fold(Self::default(), |held, file| held.and(Self { files: 1, bytes: file.len() }))
     }
 
-    fn give_back(&self, bytes: u64) {
-        let mut used = self.room.used();
-        used.files = used.files.saturating_sub(1);
-        used.bytes = used.bytes.saturating_sub(bytes);
+    fn and(self, other: Self) -> Self {
+        let Self { files, bytes } = other;
+        Self { files: self.files.saturating_add(files), bytes: self.bytes.saturating_add(bytes) }
+    }
+
+    fn without(self, other: Self) -> Self {
+        let Self { files, bytes } = other;
+        Self { files: self.files.saturating_sub(files), bytes: self.bytes.saturating_sub(bytes) }
     }
 }
 
-impl Drop for Reserved<'_> {
+impl Reserved {
+    /// The files are there now: those that took `before` take `after`.
+    pub(super) fn keep(self, before: Held, after: Held) {
+        // First what they take: nobody may find room in between. What was reserved is given back by the drop.
+        self.room.changed(before, after);
+    }
+}
+
+impl Drop for Reserved {
     fn drop(&mut self) {
-        if !self.kept {
-            self.give_back(self.bytes);
-        }
+        let reserved = &mut self.room.used().reserved;
+        *reserved = reserved.without(self.held);
     }
 }
 
-fn count(directories: &[PathBuf]) -> io::Result<Used> {
-    let mut used = Used { files: 0, bytes: 0, counted: Instant::now() };
+fn count(directories: &[PathBuf]) -> io::Result<Held> {
+    let mut held = Held::default();
     for directory in directories {
         for entry in fs::read_dir(directory)? {
-            used.files += 1;
             // A file that an operator removes at this moment counts as empty.
-            used.bytes += entry?.metadata().map_or(0, |metadata| metadata.len());
+            let bytes = entry?.metadata().map_or(0, |metadata| metadata.len());
+            held = held.and(Held { files: 1, bytes });
         }
     }
-    Ok(used)
+    Ok(held)
 }

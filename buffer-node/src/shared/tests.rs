@@ -1,5 +1,8 @@
 //! Shared files as agents and operators leave them.
 
+mod guarded;
+
+use std::io::Read;
 use std::os::unix::fs::symlink;
 
 use super::*;
@@ -18,7 +21,14 @@ fn store(overwrite: bool) -> Store {
 }
 
 fn open(root: &Path, overwrite: bool) -> io::Result<Shared> {
-    Shared::open(root, &["conf"], overwrite, ROOM, Fatal::default())
+    Shared::open(root, &["conf"], overwrite, ROOM, None, Fatal::default())
+}
+
+fn content(bytes: &[u8]) -> File {
+    let mut content = tempfile::tempfile().expect("a file");
+    io::Write::write_all(&mut content, bytes).expect("writes");
+    io::Seek::rewind(&mut content).expect("rewinds");
+    content
 }
 
 fn broken_disk(_: &File) -> io::Result<()> {
@@ -31,14 +41,11 @@ fn broken_directory(file: &File) -> io::Result<()> {
 
 impl Store {
     fn put(&self, name: &str, bytes: &[u8]) -> Result<Put, PutError> {
-        let mut content = tempfile::tempfile().expect("a file");
-        io::Write::write_all(&mut content, bytes).expect("writes");
-        io::Seek::rewind(&mut content).expect("rewinds");
-        self.shared.put("conf", name.as_bytes(), content, bytes.len() as u64)
+        self.shared.put("conf", name.as_bytes(), content(bytes), bytes.len() as u64)
     }
 
     fn get(&self, name: &str) -> Option<Vec<u8>> {
-        let (mut file, size) = self.shared.get("conf", name.as_bytes()).expect("readable")?;
+        let Given { mut file, size, .. } = self.shared.get("conf", name.as_bytes()).expect("readable")?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).expect("reads");
         assert_eq!(bytes.len() as u64, size);
@@ -119,6 +126,7 @@ fn the_room_ends_and_replacing_costs_the_difference_only() {
     store.put("a.conf", &[b'A'; 100]).expect("replaces");
     store.put("c.conf", &[b'c'; 400]).expect("fits now");
     assert!(matches!(store.put("d.conf", b"d"), Err(PutError::Full(_))), "over the files");
+    assert_eq!(store.put("a.conf", &[b'x'; 100]).expect("takes no file more"), Put::Written);
     assert_eq!(store.get("d.conf"), None);
     assert!(store.nothing_aside());
 }

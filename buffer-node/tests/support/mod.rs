@@ -5,6 +5,7 @@
 
 pub(crate) mod pki;
 pub(crate) mod relay;
+pub(crate) mod shared;
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};

@@ -1,9 +1,12 @@
 //! A puller for tests: the real machine over real TLS, with a store of what came.
 
+use std::collections::VecDeque;
+
 use tidegate_net::tls::{self, ALPN_RELAY, ClientFiles, Verify};
 use tidegate_net::{Link, LinkError};
 use tidegate_proto::relay::{
-    Farewell, Head, Hello, LossRecord, Number, Puller as Machine, PullerEvent, Purpose, Status, Welcome,
+    Farewell, Head, Hello, LossRecord, Number, Puller as Machine, PullerEvent, Purpose, SharedAnswer, Status,
+    Welcome,
 };
 use tidegate_proto::{Close, Time};
 use tokio::net::TcpStream;
@@ -33,6 +36,8 @@ pub(crate) struct Puller {
     pub(crate) losses: Vec<LossRecord>,
     pub(crate) deleted: Option<Number>,
     pub(crate) names: Vec<u8>,
+    /// About shared files.
+    pub(crate) answers: VecDeque<SharedAnswer>,
     /// The package that is coming.
     coming: Option<Package>,
 }
@@ -55,6 +60,7 @@ pub(crate) enum Sign {
     Status,
     Losses,
     ListingEnd,
+    Answer,
 }
 
 impl Site {
@@ -99,6 +105,7 @@ impl Site {
             losses: Vec::new(),
             deleted: None,
             names: Vec::new(),
+            answers: VecDeque::new(),
             coming: None,
         }
     }
@@ -186,7 +193,10 @@ impl Puller {
                 self.names.extend(names);
                 return Ok(last.then_some(Sign::ListingEnd));
             }
-            PullerEvent::Shared(answer) => panic!("nothing was asked about shared files: {answer:?}"),
+            PullerEvent::Shared(answer) => {
+                self.answers.push_back(answer);
+                return Ok(Some(Sign::Answer));
+            }
         }
         Ok(None)
     }

@@ -1,0 +1,249 @@
+//! What lies in the pairs that the sync server keeps in step with its own, and which versions agents have.
+//!
+//! Uploads are known as they happen, and so are the server's own changes: those pairs alone are looked at again. What
+//! operators do here by hand is found by looking at everything, now and then; a look reads a file again only where it may
+//! have changed.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidegate_spool::shared::{Buckets, Digest, Folder, Pair, Seen, Tree, Workshop, look, md5_text};
+use tokio::sync::watch;
+
+use super::guard::Known;
+use super::stamp::Stamp;
+use super::{Found, Shared, find};
+use crate::config::SyncShared;
+use crate::layout;
+use crate::pairs::{Half, Halves, NoPair, Pairs};
+
+/// How old a look at everything may be where the server asks.
+const ASKED: Duration = Duration::from_secs(1);
+
+/// How old it may be where a report is made, which is more often than regularly while agents upload.
+const REPORTED: Duration = Duration::from_secs(5);
+
+/// Beyond this many pairs that were changed since the last look, everything is looked at.
+const TOUCHED_MAX: usize = 10_000;
+
+/// Beyond this many bytes an uploaded `.md5` is none. Some write a line end, or capital letters.
+const MD5_MAX: u64 = 64;
+
+/// The pairs of a node.
+pub(super) struct Synced {
+    pub(super) pairs: Pairs,
+    pub(super) known: Known,
+    pub(super) workshop: Workshop,
+    /// The largest that the server may place.
+    pub(super) max_size: u64,
+    root: PathBuf,
+    tree: Mutex<Looked>,
+    /// Changed since the last look. Absent when those are too many.
+    touched: Mutex<Option<BTreeSet<Box<[u8]>>>>,
+    changed: watch::Sender<()>,
+}
+
+/// What was seen, and when.
+struct Looked {
+    tree: Tree,
+    at: Option<Instant>,
+}
+
+/// A version of a main file that is on its way to an agent.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    name: Box<[u8]>,
+    version: Stamp,
+}
+
+impl Synced {
+    /// Finishes what a crash left half placed, and looks at everything once.
+    pub(super) fn open(root: &Path, sync: &SyncShared) -> io::Result<Self> {
+        let pairs = sync.pairs.clone();
+        let directory = |name: &str| layout::shared_directory(root, name);
+        let folder = |kind: &crate::pairs::Kind| Folder {
+            directory: directory(&kind.directory),
+            extension: kind.extension,
+            md5_directory: directory(pairs.md5_directory()),
+        };
+        let folders = pairs.kinds().iter().map(folder).collect();
+        let wanted = pairs.clone();
+        let tree = Tree::new(folders, Box::new(move |name| wanted.halves(name).is_ok()));
+        let pair_of = |name: &[u8]| pairs.halves(name).ok().map(|halves| pair(root, name, &halves));
+        let workshop = Workshop::open(&layout::workshop(root), &pair_of)?;
+        let synced = Self {
+            known: Known::default(),
+            workshop,
+            max_size: sync.max_size,
+            root: root.into(),
+            tree: Mutex::new(Looked { tree, at: None }),
+            touched: Mutex::new(None),
+            changed: watch::Sender::new(()),
+            pairs,
+        };
+        drop(synced.looked(ASKED)?);
+        Ok(synced)
+    }
+
+    /// Where the two files of a main file's name lie.
+    pub(super) fn pair(&self, name: &[u8]) -> Result<Pair, NoPair> {
+        self.pairs.halves(name).map(|halves| pair(&self.root, name, &halves))
+    }
+
+    /// Another main file that lies there and has the same `.md5`.
+    pub(super) fn other_of_stem(&self, name: &[u8]) -> Option<Box<[u8]>> {
+        let Ok(Halves { md5_name, .. }) = self.pairs.halves(name) else { return None };
+        let Half::Md5 { of } = self.pairs.half(&md5_name) else { return None };
+        let is_there = |main: &[u8]| self.pair(main).is_ok_and(|pair| pair.file.symlink_metadata().is_ok());
+        of.into_iter().find(|main| **main != *name && is_there(main))
+    }
+
+    /// What lies there now. Reads the file again only where it may have changed.
+    pub(super) fn look(&self, name: &[u8]) -> io::Result<Option<Seen>> {
+        let Ok(pair) = self.pair(name) else { return Ok(None) };
+        match self.tree.try_lock() {
+            Ok(mut looked) => looked.tree.refresh(name),
+            // Somebody looks at everything, which may take longer than an agent waits.
+            Err(_) => look(&pair),
+        }
+    }
+
+    /// Whether `text` is the digest of the main file `name`. Rewinds it.
+    pub(super) fn is_md5_of(&self, name: &[u8], text: &mut File) -> io::Result<bool> {
+        let mut said = Vec::new();
+        text.take(MD5_MAX + 1).read_to_end(&mut said)?;
+        text.rewind()?;
+        let Ok(pair) = self.pair(name) else { return Ok(false) };
+        match find(&pair.file)? {
+            Found::File(file) => Ok(said.trim_ascii().eq_ignore_ascii_case(&md5_text(&file)?)),
+            Found::Nothing | Found::Other => Ok(false),
+        }
+    }
+
+    /// A pair was changed by this process.
+    pub(super) fn touch(&self, name: &[u8]) {
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        if touched.as_ref().is_some_and(|names| names.len() >= TOUCHED_MAX) {
+            *touched = None;
+        }
+        if let Some(names) = &mut *touched {
+            names.insert(name.into());
+        }
+    }
+
+    /// What lies there: by a look at everything that is not older than that, and by all that this process has changed.
+    fn looked(&self, age: Duration) -> io::Result<MutexGuard<'_, Looked>> {
+        let mut looked = self.tree.lock().unwrap_or_else(PoisonError::into_inner);
+        let touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner).replace(BTreeSet::new());
+        let is_recent = looked.at.is_some_and(|at| at.elapsed() < age);
+        match touched {
+            Some(names) if is_recent => {
+                for name in names {
+                    // One that cannot be read stays as it was seen, as in a look at everything.
+                    let _ = looked.tree.refresh(&name);
+                }
+            }
+            _ => {
+                looked.at = None;
+                looked.tree.scan()?;
+                looked.at = Some(Instant::now());
+            }
+        }
+        Ok(looked)
+    }
+}
+
+impl Shared {
+    /// Whether the sync server may keep the pairs here in step.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.synced.is_some()
+    }
+
+    /// All pairs in one number; `None` without `sync_shared`.
+    pub(crate) fn sign(&self) -> io::Result<Option<u64>> {
+        let Some(synced) = &self.synced else { return Ok(None) };
+        Ok(Some(synced.looked(REPORTED)?.tree.buckets().sign()))
+    }
+
+    /// Completes when an upload has changed a pair since the last time. Never without `sync_shared`.
+    pub(crate) fn changes(&self) -> Option<watch::Receiver<()>> {
+        self.synced.as_ref().map(|synced| synced.changed.subscribe())
+    }
+
+    /// All pairs in 1,024 sums.
+    pub(crate) fn buckets(&self) -> io::Result<Buckets> {
+        match &self.synced {
+            Some(synced) => Ok(synced.looked(ASKED)?.tree.buckets().clone()),
+            None => Ok(Buckets::new()),
+        }
+    }
+
+    /// The pairs in some buckets, as they were last seen.
+    pub(crate) fn items(&self, buckets: &[u16]) -> Vec<(Box<[u8]>, Seen)> {
+        let Some(synced) = &self.synced else { return Vec::new() };
+        let mut wanted = [false; tidegate_spool::shared::BUCKETS];
+        for bucket in buckets {
+            if let Some(wanted) = wanted.get_mut(usize::from(*bucket)) {
+                *wanted = true;
+            }
+        }
+        let looked = synced.tree.lock().unwrap_or_else(PoisonError::into_inner);
+        let items = looked.tree.items().iter();
+        let items = items.filter(|(name, _)| wanted[usize::from(Buckets::of(name))]);
+        items.map(|(name, seen)| (name.clone(), *seen)).collect()
+    }
+
+    /// Opens the main file `name`, with its size, if it has that digest.
+    pub(crate) fn open_main(&self, name: &[u8], digest: &Digest) -> io::Result<Option<(File, u64)>> {
+        let Some(synced) = &self.synced else { return Ok(None) };
+        let Ok(pair) = synced.pair(name) else { return Ok(None) };
+        // Opened first: what comes to lie there afterwards is another file. An edit in place is found by who reads it.
+        let Found::File(file) = find(&pair.file)? else { return Ok(None) };
+        let is_it = synced.look(name)?.is_some_and(|seen| seen.digest == *digest);
+        let size = file.metadata()?.len();
+        Ok(is_it.then_some((file, size)))
+    }
+
+    /// An agent has proved that it read all of it.
+    pub(crate) fn was_read(&self, reading: &Reading) {
+        if let Some(synced) = &self.synced {
+            synced.known.remember(&reading.name, reading.version);
+        }
+    }
+
+    /// An agent has uploaded what lies there.
+    pub(super) fn agents_have(&self, name: &[u8], version: Stamp) {
+        if let Some(reading) = self.reading(name, version) {
+            self.was_read(&reading);
+        }
+    }
+
+    /// What is to be remembered of a file once an agent has it. Without `overwrite` it makes no difference.
+    pub(super) fn reading(&self, name: &[u8], version: Stamp) -> Option<Reading> {
+        let synced = self.synced.as_ref().filter(|_| self.overwrite)?;
+        let is_main = matches!(synced.pairs.half(name), Half::Main { .. });
+        is_main.then(|| Reading { name: name.into(), version })
+    }
+
+    /// An upload has changed `name`.
+    pub(super) fn uploaded(&self, name: &[u8]) {
+        let Some(synced) = &self.synced else { return };
+        match synced.pairs.half(name) {
+            Half::Main { .. } => synced.touch(name),
+            Half::Md5 { of } => of.iter().for_each(|main| synced.touch(main)),
+            Half::Neither => return,
+        }
+        synced.changed.send_replace(());
+    }
+}
+
+fn pair(root: &Path, name: &[u8], halves: &Halves<'_>) -> Pair {
+    Pair {
+        file: layout::shared_file(root, halves.directory, name),
+        md5: layout::shared_file(root, halves.md5_directory, &halves.md5_name),
+    }
+}
