@@ -5,3 +5,4 @@ mod hand;
 mod late;
 mod life;
 mod power;
+mod unsure;

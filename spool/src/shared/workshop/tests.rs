@@ -227,6 +227,20 @@ fn four_unfinished_files_are_kept_and_those_on_their_way_beside_them() {
     assert_eq!((last.offset(), place.left()), (5, 4));
 }
 
+/// Where renaming is linking and unlinking, a crash in between leaves both names.
+#[test]
+fn what_lies_in_its_place_already_is_not_written_to() {
+    let place = Place::new();
+    let (shop, pair) = (place.open(), place.pair("web"));
+    fs::write(&pair.file, "ab").unwrap();
+    let part = [b"part.", &hex(&digest(b"abc"))[..]].concat();
+    fs::hard_link(&pair.file, place.path("workshop").join(OsStr::from_bytes(&part))).unwrap();
+    let mut partial = shop.begin(digest(b"abc"), 3).unwrap();
+    assert_eq!(partial.offset(), 0);
+    partial.write(b"abc").unwrap();
+    assert_eq!(fs::read(&pair.file).unwrap(), b"ab");
+}
+
 #[test]
 fn names_of_any_length_have_room_in_the_workshop() {
     let place = Place::new();
