@@ -83,24 +83,24 @@ impl Parts {
     fn open(&self, slot: &Slot, size: u64) -> io::Result<(Box<dyn Written>, Hashing)> {
         let path = &slot.path;
         let there = self.files.identify(path).context("look at", path).map_err(io_error)?;
-        match there {
+        if let Some(there) = there {
             // One with a second name lies in its place already, after a crash in the middle of a rename.
-            Some(there) if there.is_file && there.links == 1 && there.stamp.size() <= size => {
-                let mut hashing = Hashing::default();
-                if let Some(opened) = self.files.open(path)? {
-                    hashing.update_from(opened.bytes).context("read", path).map_err(io_error)?;
-                }
-                let (file, length) = self.files.append(path).context("open", path).map_err(io_error)?;
-                if length == hashing.size() {
-                    return Ok((file, hashing));
-                }
-                self.files.remove(path).context("remove", path).map_err(io_error)?;
+            let is_begun = there.is_file && there.links == 1 && there.stamp.size() <= size;
+            if let Some(begun) = is_begun.then(|| self.go_on(path)).flatten() {
+                return Ok(begun);
             }
-            Some(_) => self.files.remove(path).context("remove", path).map_err(io_error)?,
-            None => {}
+            self.files.remove(path).context("remove", path).map_err(io_error)?;
         }
         let file = self.files.create(path).context("create", path).map_err(io_error)?;
         Ok((file, Hashing::default()))
+    }
+
+    /// What cannot be read, or not be written to with the mode of the file that it was to replace, is sent again.
+    fn go_on(&self, path: &Path) -> Option<(Box<dyn Written>, Hashing)> {
+        let mut hashing = Hashing::default();
+        hashing.update_from(self.files.open(path).ok()??.bytes).ok()?;
+        let (file, length) = self.files.append(path).ok()?;
+        (length == hashing.size()).then_some((file, hashing))
     }
 }
 
