@@ -506,7 +506,7 @@ async fn an_agent_that_could_not_read_its_digest_puts_nothing_old_over_what_was_
     assert_eq!(upload(), [exists, exists]);
     let line = node.logs("no agent has uploaded or read it");
     assert!(line.contains("a.conf") && line.contains("refused"), "{line}");
-    node.logs("not the digest of the file that lies there");
+    node.logs("it is not the digest of the file that lies there");
     assert!(node.root.holds("a.conf", b"the operator's"));
 
     // Cut before it could be known to have been read.

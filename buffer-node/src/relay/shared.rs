@@ -67,7 +67,7 @@ impl Visit<'_> {
             Ok(Err(rejected)) => return self.reject(link, epoch, rejected),
             Err(crash) => return self.trouble(link, &crash),
         };
-        if let Some(refusal) = turn(&place, before).await {
+        if let Some(refusal) = turn(&place, before, SUCCESSION).await {
             link.machine().refuse(refusal);
             return Left::Bidding;
         }
@@ -103,12 +103,12 @@ impl Visit<'_> {
 
 /// Waits until the connection before has finished what it works on; or says why this one cannot begin. Two must not place
 /// the same file at the same time.
-async fn turn(place: &Place, before: Option<Predecessor>) -> Option<Farewell> {
+async fn turn(place: &Place, before: Option<Predecessor>, patience: Duration) -> Option<Farewell> {
     let mut before = before?;
     tokio::select! {
         biased;
         () = place.taken() => return Some(replaced()),
-        gone = before.gone(SUCCESSION) => if gone { return None },
+        gone = before.gone(patience) => if gone { return None },
     }
     // Whoever comes next waits for it, too.
     let hold = place.hold();
@@ -194,5 +194,38 @@ async fn finished(
     match working {
         Some(working) => working.await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Pullers;
+    use super::*;
+    use crate::fatal::Fatal;
+
+    const PUZZLED: &str = "a puller that was accepted before";
+
+    #[tokio::test]
+    async fn whoever_comes_while_another_still_works_is_told_to_come_again_and_so_is_the_next() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pullers = Pullers::new(directory.path().join("epoch"), Fatal::default());
+        let take = || pullers.take_shared(1, "tidegate:server/a").ok().expect(PUZZLED);
+        let short = Duration::from_millis(20);
+        let (_, first, before) = take();
+        assert_eq!(turn(&first, before, short).await, None);
+        // On a slow disk.
+        let working = first.hold();
+        drop(first);
+        for _ in 0..2 {
+            let (_, next, before) = take();
+            let refusal = turn(&next, before, short).await.expect("a refusal");
+            assert_eq!(refusal.code, CloseCode::Busy);
+        }
+        drop(working);
+        let (_, last, before) = take();
+        assert_eq!(turn(&last, before, Duration::from_secs(60)).await, None);
+        let (_, newest, before) = take();
+        assert_eq!(turn(&last, before, short).await.map(|farewell| farewell.code), Some(CloseCode::Replaced));
+        drop((last, newest));
     }
 }

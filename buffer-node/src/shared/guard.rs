@@ -1,11 +1,13 @@
 //! Which uploads of agents may change a pair, where the sync server keeps pairs in step.
 //!
 //! An agent that cannot read its `.md5`, for whatever reason and be it for a moment, takes itself for new: it uploads
-//! its `.conf`, then its `.md5`. Over a pair that fits, that would put an old file over what an operator wrote. So
+//! its `.conf`, then its `.md5`. Over a whole pair, that would put an old file over what an operator wrote. So
 //! such a pair is changed only where `overwrite` allows it, and only when some agent had what lies there: then the
-//! upload is a later one. Where the `.md5` does not fit (it never came; the main file was edited by hand), the agent will not
-//! stop before the pair is whole: its `.conf` is taken, whatever `overwrite` says. And an `.md5` that is not that of the main
-//! file which lies there would make a pair of two halves: it is never taken.
+//! upload is a later one. Whether the `.md5` fits does not matter: with one there, no agent is new.
+//!
+//! Without an `.md5` (it never came: a registration was broken off) the agent will not stop before there is one: its `.conf` is
+//! taken, whatever `overwrite` says. And an `.md5` that is not that of a main file which lies there would make a pair of two
+//! halves, or keep its agent from ever uploading the other one: it is never taken.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -18,15 +20,17 @@ const KNOWN_MAX: usize = 200_000;
 /// Why an upload is not taken. The sender hears that the file exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Guarded {
-    #[error("it is half of a pair that fits, which keeps its bytes while `overwrite` is off")]
-    Fits,
+    #[error("there is a whole pair of this name, which keeps its bytes while `overwrite` is off")]
+    Whole,
     #[error(
-        "it is half of a pair that fits, and no agent has uploaded or read it since the node started: it may be newer than \
-         what the agent has"
+        "there is a whole pair of this name, and no agent has uploaded or read it since the node started: it may be newer \
+         than what the agent has"
     )]
     NotRead,
-    #[error("it is not the digest of the file that lies there, which keeps its bytes")]
+    #[error("it is not the digest of the file that lies there")]
     OtherDigest,
+    #[error("the file that it is the digest of is not there")]
+    Lone,
 }
 
 /// What becomes of an upload with other bytes than those that are there.
@@ -40,9 +44,9 @@ pub(super) enum Verdict {
 }
 
 /// Of a main file that is there.
-pub(super) fn over_main(fits: bool, is_conf: bool, overwrite: bool, is_known: bool) -> Verdict {
-    match (fits, overwrite) {
-        (true, false) => Verdict::Refused(Guarded::Fits),
+pub(super) fn over_main(has_md5: bool, is_conf: bool, overwrite: bool, is_known: bool) -> Verdict {
+    match (has_md5, overwrite) {
+        (true, false) => Verdict::Refused(Guarded::Whole),
         (true, true) if is_known => Verdict::AsConfigured,
         (true, true) => Verdict::Refused(Guarded::NotRead),
         (false, _) if is_conf => Verdict::Replaces,
@@ -76,10 +80,10 @@ mod tests {
     #[test]
     fn the_whole_table() {
         use Verdict::{AsConfigured, Refused, Replaces};
-        for (fits, is_conf, overwrite, is_known, verdict) in [
-            (true, true, false, false, Refused(Guarded::Fits)),
-            (true, true, false, true, Refused(Guarded::Fits)),
-            (true, false, false, true, Refused(Guarded::Fits)),
+        for (has_md5, is_conf, overwrite, is_known, verdict) in [
+            (true, true, false, false, Refused(Guarded::Whole)),
+            (true, true, false, true, Refused(Guarded::Whole)),
+            (true, false, false, true, Refused(Guarded::Whole)),
             (true, true, true, false, Refused(Guarded::NotRead)),
             (true, false, true, false, Refused(Guarded::NotRead)),
             (true, true, true, true, AsConfigured),
@@ -90,9 +94,9 @@ mod tests {
             (false, false, true, false, AsConfigured),
         ] {
             assert_eq!(
-                over_main(fits, is_conf, overwrite, is_known),
+                over_main(has_md5, is_conf, overwrite, is_known),
                 verdict,
-                "fits {fits}, conf {is_conf}, overwrite {overwrite}, known {is_known}"
+                "md5 {has_md5}, conf {is_conf}, overwrite {overwrite}, known {is_known}"
             );
         }
     }

@@ -109,11 +109,11 @@ impl Shared {
         match (synced.pairs.half(name), there) {
             (Half::Neither, _) | (Half::Main { .. }, None) => Ok(Verdict::AsConfigured),
             (Half::Main { is_conf }, Some(there)) => {
-                let fits = synced.look(name)?.is_some_and(|seen| seen.fits);
-                Ok(guard::over_main(fits, is_conf, self.overwrite, synced.known.holds(name, there)))
+                let is_known = synced.known.holds(name, there);
+                Ok(guard::over_main(synced.has_md5(name), is_conf, self.overwrite, is_known))
             }
             (Half::Md5 { of }, _) => {
-                let mut verdict = Verdict::AsConfigured;
+                let mut verdict = Verdict::Refused(Guarded::Lone);
                 for main in &of {
                     verdict = match synced.look(main)? {
                         None => verdict,

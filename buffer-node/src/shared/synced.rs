@@ -102,6 +102,11 @@ impl Synced {
         of.into_iter().find(|main| **main != *name && is_there(main))
     }
 
+    /// Whether anything lies where the `.md5` of a main file belongs.
+    pub(super) fn has_md5(&self, name: &[u8]) -> bool {
+        self.pair(name).is_ok_and(|pair| pair.md5.symlink_metadata().is_ok())
+    }
+
     /// What lies there now. Reads the file again only where it may have changed.
     pub(super) fn look(&self, name: &[u8]) -> io::Result<Option<Seen>> {
         let Ok(pair) = self.pair(name) else { return Ok(None) };

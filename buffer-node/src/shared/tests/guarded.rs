@@ -92,10 +92,36 @@ fn a_pair_that_fits_keeps_its_bytes() {
     let site = site(false);
     assert_eq!(site.register("a", ONE), [Put::Written, Put::Written]);
     site.read("a.conf");
-    let refused = [Put::Guarded(Guarded::Fits), Put::Guarded(Guarded::OtherDigest)];
+    let refused = [Put::Guarded(Guarded::Whole), Put::Guarded(Guarded::OtherDigest)];
     assert_eq!(site.register("a", TWO), refused);
     assert!(site.holds("a.conf", ONE.0) && site.holds("a.md5", ONE.1));
     assert_eq!(site.register("a", ONE), [Put::Same, Put::Same]);
+}
+
+/// Whose `.md5` is still that of the file before.
+#[test]
+fn an_edit_by_hand_is_as_safe_as_a_pair_that_fits() {
+    for (overwrite, why) in [(false, Guarded::Whole), (true, Guarded::NotRead)] {
+        let site = site(overwrite);
+        assert_eq!(site.register("a", ONE), [Put::Written, Put::Written]);
+        site.write("a.conf", TWO.0);
+        assert_eq!(site.register("a", ONE), [Put::Guarded(why), Put::Same]);
+        assert_eq!(site.register("a", THREE), [Put::Guarded(why), Put::Guarded(Guarded::OtherDigest)]);
+        assert!(site.holds("a.conf", TWO.0) && site.holds("a.md5", ONE.1));
+    }
+}
+
+/// Else its agent, which could read it, would never upload the other half.
+#[test]
+fn a_digest_does_not_come_before_its_file() {
+    for overwrite in [false, true] {
+        let site = site(overwrite);
+        assert_eq!(site.put("a.md5", ONE.1), Put::Guarded(Guarded::Lone));
+        assert_eq!(site.register("a", ONE), [Put::Written, Put::Written]);
+        fs::remove_file(site.path("a.conf")).expect("removes");
+        assert_eq!(site.put("a.md5", TWO.1), Put::Guarded(Guarded::Lone));
+        assert_eq!(site.register("a", TWO), [Put::Written, Put::Written], "over what was left");
+    }
 }
 
 #[test]
@@ -162,7 +188,8 @@ fn some_agents_write_digests_in_their_own_way() {
     let site = site(false);
     assert_eq!(site.put("a.conf", ONE.0), Put::Written);
     assert_eq!(site.put("a.md5", &[&ONE.1.to_ascii_uppercase(), &b"\n"[..]].concat()), Put::Written);
-    assert_eq!(site.register("a", TWO), [Put::Written, Put::Written], "which is no digest to others");
+    let refused = [Put::Guarded(Guarded::Whole), Put::Guarded(Guarded::OtherDigest)];
+    assert_eq!(site.register("a", TWO), refused, "it is one to them");
 }
 
 #[test]
@@ -184,7 +211,7 @@ fn what_is_in_no_pair_follows_overwrite() {
     for overwrite in [false, true] {
         let site = site(overwrite);
         let second = if overwrite { Put::Written } else { Put::Taken };
-        for name in ["a.lock", "lone.md5"] {
+        for name in ["a.lock", ".md5"] {
             assert_eq!(site.put(name, b"one"), Put::Written);
             assert_eq!(site.put(name, b"two"), second, "{name}");
         }
