@@ -6,12 +6,381 @@
 //!
 //! Nothing of one site ever goes to another: what may go to a site is what belongs to its agents, and they are known by
 //! what the site has sent or by the configuration.
+//!
+//! - [`names`]: which files are pairs, and whose. [`learn`], [`scope`]: which of them are a site's.
+//! - [`here`]: what lies in the central's directories. [`objects`]: contents on their way, and those that one end lost.
+//! - [`store`]: what is remembered. [`decide`]: what becomes of a pair.
 
 #![cfg_attr(not(test), expect(dead_code, reason = "the sync that uses it is being joined to it"))]
 
 pub(crate) mod decide;
+mod here;
+mod learn;
 pub(crate) mod names;
+mod objects;
+mod scope;
 mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use sha2::{Digest as _, Sha256};
+use tidegate_proto::Escaped;
+pub(crate) use tidegate_spool::shared::Digest;
+use tidegate_spool::shared::{Pair, Workshop};
+
+use crate::config::shared::{Give, Learn as Learning, SiteShared};
+use crate::config::{self, Config};
+use crate::ledger::seconds;
+use decide::Uploads;
+use here::Here;
+use learn::{Learn, News};
+use names::Key;
+use objects::Objects;
+use scope::{Grounds, Scope};
+use store::claims::{Claimed, Terms};
+use store::{Store, StoreError};
+
+/// Below the state directory: the memory, and the contents.
+const MEMORY: &str = "shared";
+
+/// Below the central's directory: where pairs are made ready, on the same file system.
+const WORKSHOP: &str = ".tidegate-shared";
+
+/// How often is looked for contents that need not be kept any longer.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Why this end cannot do its part.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SharedError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{what}: {source}")]
+    File { what: String, source: io::Error },
+}
+
+/// For `map_err`: what could not be done.
+fn failed<E: Into<io::Error>>(what: &'static str, path: &Path) -> impl FnOnce(E) -> SharedError {
+    let what = format!("{what} {}", path.display());
+    move |error| SharedError::File { what, source: error.into() }
+}
 
 /// The SHA-256 of a content.
-pub(crate) type Digest = [u8; 32];
+pub(crate) fn digest(content: &[u8]) -> Digest {
+    Sha256::digest(content).into()
+}
+
+/// Where the memory and the contents lie.
+pub(crate) fn memory(state: &Path) -> PathBuf {
+    state.join(MEMORY)
+}
+
+/// The central's half of sharing files, for all sites.
+pub(crate) struct Shared {
+    settings: config::shared::Shared,
+    rules: Rules,
+    store: Store,
+    objects: Arc<Objects>,
+    here: Mutex<Here>,
+    workshop: Workshop,
+    learn: Learn,
+    swept: Mutex<Option<Instant>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What the configuration says of the sites.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    /// The sites that share files.
+    sites: BTreeMap<String, SiteShared>,
+    /// All sites of the configuration.
+    configured: HashSet<String>,
+    /// Agents that are bound to a site.
+    bound: BTreeMap<Key, String>,
+}
+
+impl Rules {
+    pub(crate) fn of(config: &Config) -> Self {
+        let sites = || config.sites.iter().map(|site| (site.name.clone(), &site.sync.shared));
+        let bound = sites()
+            .flat_map(|(site, shared)| shared.agents.iter().map(move |agent| (agent.key, site.clone())));
+        Self {
+            bound: bound.collect(),
+            configured: sites().map(|(site, _)| site).collect(),
+            sites: sites()
+                .filter(|(_, shared)| shared.on)
+                .map(|(site, shared)| (site, shared.clone()))
+                .collect(),
+        }
+    }
+
+    /// The sites that share files, in order.
+    pub(crate) fn sites(&self) -> impl Iterator<Item = &str> {
+        self.sites.keys().map(String::as_str)
+    }
+
+    pub(crate) fn uploads(&self, site: &str) -> Uploads {
+        self.sites.get(site).map_or(Uploads::Off, |shared| shared.uploads)
+    }
+
+    /// What may go to a site and come from it.
+    pub(crate) fn scope(&self, site: &str, store: &Store, here: &mut Here) -> Result<Scope, StoreError> {
+        let Some(shared) = self.sites.get(site) else { return Ok(Scope::default()) };
+        let pairs = store.pairs(site)?;
+        let claimed = match shared.learn {
+            Learning::FromData => store.claimed(site)?,
+            Learning::Never => Vec::new(),
+        };
+        let elsewhere = self.bound.iter().filter(|(_, owner)| *owner != site).map(|(key, _)| *key).collect();
+        let grounds = Grounds {
+            claimed,
+            bound: shared.agents.iter().map(|agent| agent.key).collect(),
+            bound_elsewhere: &elsewhere,
+            configured: shared.files().collect(),
+            pairs: &pairs,
+        };
+        Ok(Scope::of(&grounds, here))
+    }
+}
+
+impl Shared {
+    /// Opens it; `None`: no site shares files.
+    pub(crate) fn open(config: &Config) -> Result<Option<Arc<Self>>, SharedError> {
+        let rules = Rules::of(config);
+        if rules.sites.is_empty() {
+            return Ok(None);
+        }
+        let settings = config.shared.clone();
+        let directory = &settings.directory;
+        let here = Here::open(directory).map_err(failed(
+            "`sync_shared` is on; correct `directory` in [shared], or mount or make it as the console does:",
+            directory,
+        ))?;
+        let workshop = directory.join(WORKSHOP);
+        store::make_private(&workshop)?;
+        let workshop = Workshop::open(&workshop, &|name| here.pair(name))
+            .map_err(failed("cannot work on shared files in", &workshop))?;
+        let memory = memory(&config.incoming.state);
+        let store = Store::open(&memory)?;
+        let objects = Objects::open(&memory).map_err(failed("cannot use", &memory))?;
+        let learning = rules.sites.iter().filter(|(_, shared)| shared.learn == Learning::FromData);
+        let learn = Learn::new(learning.map(|(site, _)| site.clone()), settings.max_agents);
+        for site in rules.sites() {
+            learn.know(site, store.agents(site)?);
+        }
+        Ok(Some(Arc::new(Self {
+            settings,
+            rules,
+            store,
+            objects: Arc::new(objects),
+            here: Mutex::new(here),
+            workshop,
+            learn,
+            swept: Mutex::default(),
+        })))
+    }
+
+    /// A site gave packages of these names. Costs no disk; what is new is written at the next [`Shared::scan`].
+    pub(crate) fn learned<'a>(&self, site: &str, packages: impl IntoIterator<Item = &'a [u8]>) {
+        self.learn.seen(site, packages);
+    }
+
+    /// Looks at the central's directories, and writes what was learned. Returns the sites for which there may be
+    /// something to do. Blocks.
+    pub(crate) fn scan(&self) -> Result<Vec<String>, SharedError> {
+        let directory = &self.settings.directory;
+        let mut changed = self.here().scan().map_err(failed("cannot read the shared files in", directory))?;
+        let mut sites: BTreeSet<String> = self.write_learned()?.into_iter().collect();
+        changed.extend(self.complete()?);
+        sites.extend(self.store.wished_sites()?);
+        for site in self.rules.sites() {
+            if changed.is_empty() || sites.contains(site) {
+                continue;
+            }
+            let scope = self.scope(site)?;
+            if changed.iter().any(|name| scope.contains(name)) {
+                sites.insert(site.to_owned());
+            }
+        }
+        sites.retain(|site| self.rules.sites.contains_key(site));
+        self.sweep()?;
+        Ok(sites.into_iter().collect())
+    }
+
+    /// Writes down what was learned. Returns the sites that have an agent more.
+    fn write_learned(&self) -> Result<Vec<String>, StoreError> {
+        let mut sites = Vec::new();
+        for (site, news) in self.learn.take() {
+            match self.claim(site, &news) {
+                Ok(true) => sites.push(site.to_owned()),
+                Ok(false) => {}
+                Err(error) => {
+                    self.learn.unlearn(site, &news.agents);
+                    if matches!(error, StoreError::BegunAnew(_)) {
+                        self.learn.begin_anew();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(sites)
+    }
+
+    /// Whether the site has an agent more.
+    fn claim(&self, site: &str, news: &News) -> Result<bool, StoreError> {
+        let give = self.rules.sites.get(site).map(|shared| shared.give).unwrap_or_default();
+        let here = self.here();
+        let may_give = |key: Key| give == Give::Claimed || here.get(&key.conf()).is_none();
+        let terms = Terms {
+            configured: &|site| self.rules.configured.contains(site),
+            may_give: &may_give,
+            max: self.settings.max_agents,
+            now: seconds(SystemTime::now()),
+        };
+        let claims = self.store.write(|batch| {
+            let claims = news.agents.iter().map(|agent| Ok((agent, batch.claim(site, agent, &terms)?)));
+            let claims = claims.collect::<rusqlite::Result<Vec<_>>>()?;
+            let is_full =
+                claims.iter().flat_map(|(_, claims)| claims).any(|(_, claim)| *claim == Claimed::Full);
+            if news.overfull || is_full {
+                batch.overfull(site)?;
+            }
+            Ok(claims)
+        })?;
+        let mut more = false;
+        for (agent, claims) in claims {
+            for (key, claim) in claims {
+                more |= matches!(claim, Claimed::Now { .. });
+                say_claim(site, agent, key, &claim);
+            }
+        }
+        Ok(more)
+    }
+
+    /// Writes the `.md5` of what has none that fits and is a site's, after two looks. Returns what is whole now.
+    fn complete(&self) -> Result<Vec<Vec<u8>>, SharedError> {
+        let unfit = self.here().unfit();
+        let mut completed = Vec::new();
+        if unfit.is_empty() {
+            return Ok(completed);
+        }
+        let scopes = self.rules.sites().map(|site| self.scope(site)).collect::<Result<Vec<_>, _>>()?;
+        for (name, digest) in unfit {
+            let Some(pair) = self.pair(&name).filter(|_| scopes.iter().any(|scope| scope.contains(&name)))
+            else {
+                continue;
+            };
+            match self.workshop.complete(&name, &pair, digest) {
+                Ok(_) => {
+                    self.here().refresh(&name).map_err(failed("cannot read", &pair.file))?;
+                    completed.push(name.into());
+                }
+                Err(error) => {
+                    let error = io::Error::from(error);
+                    let file = pair.md5.display();
+                    tracing::warn!(%file, %error, "a shared file's .md5 is missing or wrong, and cannot be written");
+                }
+            }
+        }
+        Ok(completed)
+    }
+
+    /// Lets go, now and then, of what need not be kept any longer.
+    fn sweep(&self) -> Result<(), SharedError> {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept.is_some_and(|at| at.elapsed() < SWEEP_INTERVAL) {
+            return Ok(());
+        }
+        *swept = Some(Instant::now());
+        let (now, keep) = (SystemTime::now(), self.settings.keep);
+        let then = seconds(now).saturating_sub(i64::try_from(keep.as_secs()).unwrap_or(i64::MAX));
+        self.store.write(|batch| batch.expire(then))?;
+        let needed = self.store.kept_digests()?;
+        let directory = &self.settings.directory;
+        self.objects.sweep(&needed, keep, now).map_err(failed("cannot remove old contents of", directory))?;
+        Ok(())
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn objects(&self) -> &Arc<Objects> {
+        &self.objects
+    }
+
+    pub(crate) fn workshop(&self) -> &Workshop {
+        &self.workshop
+    }
+
+    /// What lies here, until the guard is dropped.
+    pub(crate) fn here(&self) -> MutexGuard<'_, Here> {
+        // It is looked at again.
+        self.here.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What may go to a site and come from it.
+    pub(crate) fn scope(&self, site: &str) -> Result<Scope, StoreError> {
+        self.rules.scope(site, &self.store, &mut self.here())
+    }
+
+    /// Where a pair lies here.
+    pub(crate) fn pair(&self, name: &[u8]) -> Option<Pair> {
+        self.here().pair(name)
+    }
+
+    /// The sites that share files.
+    pub(crate) fn sites(&self) -> Vec<&str> {
+        self.rules.sites().collect()
+    }
+
+    pub(crate) fn uploads(&self, site: &str) -> Uploads {
+        self.rules.uploads(site)
+    }
+
+    pub(crate) fn interval(&self) -> Duration {
+        self.settings.interval
+    }
+
+    pub(crate) fn max_size(&self) -> u64 {
+        self.settings.max_size
+    }
+}
+
+/// Tells the log about a claim, where it is news.
+fn say_claim(site: &str, agent: &[u8], key: Key, claim: &Claimed) {
+    let agent = Escaped(agent);
+    match claim {
+        Claimed::Now { may_give: true } => {
+            tracing::info!(site, %agent, %key, "an agent's shared files are this site's from now on");
+        }
+        Claimed::Now { may_give: false } => {
+            tracing::warn!(
+                site, %agent, %key,
+                "a site sent data of an agent whose configuration is here already; it gets it when it shows that it has \
+                 the same, or after `tidegate-server shared push`, or when `agents` of the site has it"
+            );
+        }
+        Claimed::Others { site: owner, new: true } => {
+            tracing::warn!(
+                site, owner, %agent, %key,
+                "a site sent data of an agent that is another site's; its shared files stay that one's (`agents` of a \
+                 site says otherwise)"
+            );
+        }
+        Claimed::Full => {
+            tracing::debug!(site, %agent, "the site has more agents than max_agents; this one's files stay here");
+        }
+        Claimed::Before | Claimed::Others { new: false, .. } => {}
+    }
+}

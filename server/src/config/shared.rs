@@ -109,6 +109,11 @@ impl SiteShared {
         }
     }
 
+    /// The main files that `collections` may mean.
+    pub(crate) fn files(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.collections.iter().flat_map(|word| files_of(word))
+    }
+
     /// Reads what only a site can say.
     pub(super) fn read_own(&mut self, section: &mut Section<'_>, problems: &mut Problems) {
         self.agents = section.take_or("agents", Vec::new(), problems, |value| {

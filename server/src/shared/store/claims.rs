@@ -74,12 +74,20 @@ impl Store {
         })
     }
 
-    /// The names by which a site's agents are known: its own claims and its vain ones.
+    /// The keys that a site claimed first, and whether it may be given what it did not have.
+    pub(crate) fn claimed(&self, site: &str) -> Result<Vec<(Key, bool)>, StoreError> {
+        self.read(|db| {
+            let mut query =
+                db.prepare_cached("SELECT key, may_give FROM claim WHERE site = ?1 ORDER BY key")?;
+            query.query_map([site], |row| Ok((key(row)?, row.get("may_give")?)))?.collect()
+        })
+    }
+
+    /// The names by which a site's agents are known. Those that another site has are not among them: that one may be
+    /// configured no more.
     pub(crate) fn agents(&self, site: &str) -> Result<Vec<Box<[u8]>>, StoreError> {
         self.read(|db| {
-            let mut query = db.prepare_cached(
-                "SELECT agent FROM claim WHERE site = ?1 UNION SELECT agent FROM claim_too WHERE site = ?1",
-            )?;
+            let mut query = db.prepare_cached("SELECT DISTINCT agent FROM claim WHERE site = ?1")?;
             let agents = query.query_map([site], |row| Ok(row.get::<_, Vec<u8>>(0)?.into()))?;
             agents.collect()
         })
@@ -153,12 +161,15 @@ fn others(db: &Connection, key: Key) -> rusqlite::Result<Vec<String>> {
     query.query_map([key.to_string()], |row| row.get(0))?.collect()
 }
 
-fn claim(row: &Row<'_>) -> rusqlite::Result<Claim> {
+fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
     let key: String = row.get("key")?;
-    let key = Key::parse(key.as_bytes())
-        .ok_or_else(|| rusqlite::Error::InvalidColumnType(0, "key".into(), rusqlite::types::Type::Text))?;
+    let wrong = || rusqlite::Error::InvalidColumnType(0, "key".into(), rusqlite::types::Type::Text);
+    Key::parse(key.as_bytes()).ok_or_else(wrong)
+}
+
+fn claim(row: &Row<'_>) -> rusqlite::Result<Claim> {
     Ok(Claim {
-        key,
+        key: key(row)?,
         site: row.get("site")?,
         agent: row.get::<_, Vec<u8>>("agent")?.into(),
         at: row.get("at")?,

@@ -46,8 +46,9 @@ fn the_first_site_to_claim_an_agent_has_it() {
     );
     assert_eq!(store.claims("a").unwrap(), [known]);
     assert_eq!(store.claims("b").unwrap().len(), 1, "what is called like the key");
-    let agents: BTreeSet<_> = store.agents("b").unwrap().into_iter().collect();
-    assert_eq!(agents, BTreeSet::from([b"web01"[..].into(), key.as_bytes().into()]));
+    assert_eq!(store.agents("a").unwrap(), [b"web01"[..].into()]);
+    assert_eq!(store.agents("b").unwrap(), [key.as_bytes().into()]);
+    assert_eq!(store.claimed("a").unwrap(), [(key, true)]);
 }
 
 #[test]

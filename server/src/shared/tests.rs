@@ -1,0 +1,199 @@
+//! The central's half, over real directories.
+
+use std::fs;
+
+use super::here::tests::{directory, put};
+use super::store::pairs::Origin;
+use super::*;
+
+const WEB01: &str = "2f527604e1deff1329720282d8d3cfa1.conf";
+
+struct Central {
+    directory: tempfile::TempDir,
+    state: tempfile::TempDir,
+}
+
+impl Central {
+    fn new() -> Self {
+        Self { directory: directory(), state: tempfile::tempdir().unwrap() }
+    }
+
+    fn put(&self, name: &str, content: &str, whole: bool) {
+        put(self.directory.path(), name, content, whole);
+    }
+
+    fn config(&self, sites: &str) -> Config {
+        let text = format!(
+            "incomingdir = {:?}\nstate_directory = {:?}\nsync_shared = true\n{sites}",
+            self.directory.path(),
+            self.state.path()
+        );
+        let file = self.state.path().join("server.toml");
+        fs::write(&file, text).unwrap();
+        Config::load(&file).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    fn open(&self, sites: &str) -> Arc<Shared> {
+        Shared::open(&self.config(sites)).unwrap().unwrap()
+    }
+}
+
+const TWO: &str = "[[site]]\nname = \"a\"\naddress = \"a\"\ntls = \"off\"\n\
+                   [[site]]\nname = \"b\"\naddress = \"b\"\ntls = \"off\"\n";
+
+fn names(shared: &Shared, site: &str) -> Vec<String> {
+    shared.scope(site).unwrap().names().map(|name| String::from_utf8(name.to_vec()).unwrap()).collect()
+}
+
+#[test]
+fn without_a_site_that_shares_nothing_is_opened() {
+    let central = Central::new();
+    let config = central.config("sync_address = [\"x\"]\nsync_ca = \"/ca.pem\"\n").sites;
+    assert!(config[0].sync.shared.on);
+    let off = central.config(&TWO.replace("tls", "sync_shared = false\ntls"));
+    assert!(Shared::open(&off).unwrap().is_none());
+    assert!(!memory(central.state.path()).exists());
+}
+
+#[test]
+fn a_directory_that_is_not_the_consoles_is_told() {
+    let central = Central::new();
+    fs::remove_dir(central.directory.path().join("md5")).unwrap();
+    let error = Shared::open(&central.config(TWO)).expect_err("no md5").to_string();
+    assert!(error.contains("md5 is no directory") && error.contains("[shared]"), "{error}");
+}
+
+#[test]
+fn what_a_site_sends_makes_an_agents_files_its_own_and_no_others() {
+    let central = Central::new();
+    let shared = central.open(TWO);
+    assert_eq!(shared.scan().unwrap(), [""; 0]);
+    shared.learned("a", [&b"web01.1700000000.data"[..]]);
+    assert_eq!(names(&shared, "a"), [""; 0], "not before it is written");
+    assert_eq!(shared.scan().unwrap(), ["a"]);
+    shared.learned("b", [&b"web01.1700000001.data"[..]]);
+    assert_eq!(shared.scan().unwrap(), [""; 0]);
+    assert_eq!((names(&shared, "a"), names(&shared, "b")), (vec![WEB01.to_owned()], vec![]));
+    central.put(WEB01, "file_collection fc_1", true);
+    central.put("fc_1.zip", "zip", true);
+    central.put("0000.rcmd", "nobody's", true);
+    assert_eq!(shared.scan().unwrap(), ["a"]);
+    assert_eq!(names(&shared, "a"), [WEB01, "fc_1.zip"]);
+    assert!(shared.scope("a").unwrap().may_give(WEB01.as_bytes()), "it was claimed before it was here");
+    assert_eq!(shared.scan().unwrap(), [""; 0]);
+    drop(shared);
+    let shared = central.open(TWO);
+    shared.scan().unwrap();
+    assert_eq!(names(&shared, "a"), [WEB01, "fc_1.zip"], "also after a restart");
+    shared.learned("a", [&b"web01.1700000002.data"[..]]);
+    assert_eq!(shared.learn.take(), [], "it is known");
+}
+
+#[test]
+fn what_was_here_before_the_claim_is_withheld_unless_all_claims_count() {
+    let central = Central::new();
+    central.put(WEB01, "secret", true);
+    for (give, expected) in [("own", false), ("claimed", true)] {
+        let shared = central.open(&format!("shared_give = \"{give}\"\n{TWO}"));
+        shared.scan().unwrap();
+        shared.learned("a", [&b"web01.1.data"[..]]);
+        shared.scan().unwrap();
+        assert_eq!(shared.scope("a").unwrap().may_give(WEB01.as_bytes()), expected, "{give}");
+        drop(shared);
+        fs::remove_dir_all(memory(central.state.path())).unwrap();
+    }
+}
+
+#[test]
+fn the_configuration_stands_over_what_was_learned() {
+    let central = Central::new();
+    central.put(WEB01, "secret", true);
+    let shared = central.open(TWO);
+    shared.learned("a", [&b"web01.1.data"[..], b"web02.1.data"]);
+    shared.scan().unwrap();
+    assert_eq!(names(&shared, "a").len(), 2);
+    drop(shared);
+    let bound = TWO.replace("name = \"b\"", "name = \"b\"\nagents = [\"web01\"]");
+    let shared = central.open(&bound);
+    shared.scan().unwrap();
+    assert_eq!(names(&shared, "a"), [Key::of_agent(b"web02").to_string() + ".conf"]);
+    assert_eq!(names(&shared, "b"), [WEB01]);
+    assert!(shared.scope("b").unwrap().may_give(WEB01.as_bytes()));
+    drop(shared);
+    let never = TWO.replace("name = \"a\"", "name = \"a\"\nagents_learn = false");
+    let shared = central.open(&never);
+    shared.scan().unwrap();
+    assert_eq!(names(&shared, "a"), [""; 0]);
+    shared.learned("a", [&b"web03.1.data"[..]]);
+    assert_eq!(shared.learn.take(), []);
+}
+
+#[test]
+fn a_pair_of_a_site_that_stays_without_its_md5_gets_one() {
+    let central = Central::new();
+    central.put(WEB01, "mine", false);
+    let other = "00000000000000000000000000000000.conf";
+    central.put(other, "nobody's", false);
+    let shared = central.open(&TWO.replace("name = \"a\"", "name = \"a\"\nagents = [\"web01\"]"));
+    let md5 = |name: &str| central.directory.path().join("md5").join(name.replace("conf", "md5"));
+    assert_eq!(shared.scan().unwrap(), ["a"]);
+    assert!(!md5(WEB01).exists(), "somebody may be writing it");
+    assert_eq!(shared.scan().unwrap(), ["a"]);
+    // printf %s mine | md5sum
+    assert_eq!(fs::read_to_string(md5(WEB01)).unwrap(), "918b81db5e91d031548b963c93845e5b");
+    assert!(!md5(other).exists(), "what is no site's is not touched");
+    assert_eq!(shared.scan().unwrap(), [""; 0]);
+}
+
+#[test]
+fn more_agents_than_a_site_may_have_are_told_and_get_nothing() {
+    let central = Central::new();
+    let shared = central.open(&format!("[shared]\nmax_agents = 1\n{TWO}"));
+    shared.learned("a", [&b"one.1.data"[..], b"two.1.data"]);
+    shared.scan().unwrap();
+    assert_eq!(names(&shared, "a").len(), 1);
+    assert!(shared.store().sites().unwrap()[0].overfull);
+}
+
+#[test]
+fn what_an_operator_wants_pushed_wakes_its_site() {
+    let central = Central::new();
+    let shared = central.open(TWO);
+    let command = Store::beside(&memory(central.state.path())).unwrap().unwrap();
+    command.write(|batch| batch.wish("b", b"fc_1.zip", 1)).unwrap();
+    command.write(|batch| batch.wish("elsewhere", b"fc_1.zip", 1)).unwrap();
+    assert_eq!(shared.scan().unwrap(), ["b"]);
+    shared.store().write(|batch| batch.agree("b", b"fc_1.zip", [1; 32], Origin::Here)).unwrap();
+    assert_eq!(shared.scan().unwrap(), [""; 0]);
+}
+
+#[test]
+fn the_settings_are_those_of_the_configuration() {
+    let central = Central::new();
+    let shared = central.open(&format!(
+        "shared_uploads = \"off\"\n[shared]\ninterval = \"50ms\"\nmax_size = 7\n{}",
+        TWO.replace("name = \"b\"", "name = \"b\"\nshared_uploads = \"changed\"")
+    ));
+    assert_eq!((shared.interval(), shared.max_size()), (Duration::from_millis(50), 7));
+    assert_eq!(shared.sites(), ["a", "b"]);
+    let uploads = ["a", "b", "elsewhere"].map(|site| shared.uploads(site));
+    assert_eq!(uploads, [Uploads::Off, Uploads::Changed, Uploads::Off]);
+}
+
+#[test]
+fn what_comes_and_goes_is_an_object_and_made_ready_beside_the_pairs() {
+    let central = Central::new();
+    let shared = central.open(TWO);
+    let content = digest(b"content");
+    let mut partial = shared.objects().begin(content, 7).unwrap();
+    partial.write(b"content").unwrap();
+    shared.objects().put(partial.finish().unwrap()).unwrap();
+    let mut partial = shared.workshop().begin(content, 7).unwrap();
+    partial.write(&fs::read(shared.objects().path(&content)).unwrap()).unwrap();
+    let pair = shared.pair(WEB01.as_bytes()).unwrap();
+    let done = shared.workshop().place(WEB01.as_bytes(), &pair, None, partial.finish().unwrap()).unwrap();
+    assert_eq!(done, tidegate_spool::shared::Done::Done);
+    shared.here().refresh(WEB01.as_bytes()).unwrap();
+    let seen = shared.here().get(WEB01.as_bytes()).unwrap();
+    assert_eq!((seen.digest, seen.size, seen.fits), (content, 7, true));
+}
