@@ -107,6 +107,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: QuarantineCommand,
     },
+    /// Files that agents fetch from their node, shared with the sites: what is where, what differs, what was kept. Works
+    /// beside a running server.
+    Shared {
+        #[command(subcommand)]
+        command: SharedCommand,
+    },
     /// Shows what was lost here or thrown away by an operator, and why.
     Losses {
         /// The configuration file.
@@ -179,6 +185,87 @@ pub(crate) enum QuarantineCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SharedCommand {
+    /// Lists every shared file with its state at its site, as of the last sync, and the versions that are kept.
+    List {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Only of this site.
+        #[arg(long, value_name = "NAME")]
+        site: Option<String>,
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows what differs between here, the site, and what both had last; of configurations line by line, where what is
+    /// there was fetched.
+    Diff {
+        /// These files; without any, all that differ.
+        #[arg(value_name = "NAME")]
+        names: Vec<OsString>,
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Only of this site.
+        #[arg(long, value_name = "NAME")]
+        site: Option<String>,
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Has what is here placed at a site: lets a withheld file go there, tries a refused one again. What is overwritten or
+    /// removed there is kept here, and needs --yes.
+    Push {
+        /// Main files: <32 digits>.conf, <collection>.zip, <reference>.rcmd.
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<OsString>,
+        /// To this site.
+        #[arg(long, value_name = "NAME")]
+        site: String,
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Yes, what is there is to be overwritten or removed.
+        #[arg(long)]
+        yes: bool,
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Puts a kept version back into the central's directory, from where it goes to its site. What it overwrites here is
+    /// kept, and needs --yes.
+    Restore {
+        /// The number of a kept version, as `list` shows it, or a main file's name for its newest one.
+        #[arg(value_name = "KEPT|NAME")]
+        which: OsString,
+        /// Only of this site.
+        #[arg(long, value_name = "NAME")]
+        site: Option<String>,
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Yes, what is here is to be overwritten.
+        #[arg(long)]
+        yes: bool,
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl SharedCommand {
+    pub(crate) fn config(&self) -> &Path {
+        match self {
+            Self::List { config, .. }
+            | Self::Diff { config, .. }
+            | Self::Push { config, .. }
+            | Self::Restore { config, .. } => config,
+        }
+    }
 }
 
 impl QuarantineCommand {

@@ -8,13 +8,13 @@ use tidegate_net::shutdown::Shutdown;
 use tidegate_net::tls;
 use tokio::runtime::Runtime;
 
-use crate::cli::{Failure, QuarantineCommand};
+use crate::cli::{Failure, QuarantineCommand, SharedCommand};
 use crate::config::{Config, Site};
 use crate::crash::Crash;
 use crate::desk::Desk;
 use crate::pipeline::{Pipeline, Trouble};
 use crate::{
-    descriptors, find, log, losses, once, quarantine, reset, schedule, status, takeover, user, verify,
+    descriptors, find, log, losses, once, quarantine, reset, schedule, shared, status, takeover, user, verify,
 };
 
 /// How long a stop waits for running batches. Beyond it they are dropped, and repeated after the next start.
@@ -116,6 +116,13 @@ pub(crate) fn quarantine(command: &QuarantineCommand) -> Result<(), Failure> {
     let config = load(command.config())?;
     user::check(&config.incoming.state, rustix::process::geteuid().as_raw())?;
     quarantine::command::run(&config, command)
+}
+
+/// `shared …`.
+pub(crate) fn shared(command: &SharedCommand) -> Result<(), Failure> {
+    let config = load(command.config())?;
+    user::check(&config.incoming.state, rustix::process::geteuid().as_raw())?;
+    shared::command::run(&config, command)
 }
 
 /// `losses`.

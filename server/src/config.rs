@@ -7,7 +7,6 @@
 mod account;
 mod address;
 mod reader;
-#[cfg_attr(not(test), expect(dead_code, reason = "the sync that reads it is being joined to it"))]
 pub(crate) mod shared;
 mod site;
 mod values;

@@ -77,6 +77,7 @@ fn run() -> Result<(), Failure> {
             commands::verify(&config, &Scope { site, json, offline })
         }
         Command::Quarantine { command } => commands::quarantine(&command),
+        Command::Shared { command } => commands::shared(&command),
         Command::Losses { config, site, json } => commands::losses(&config, site.as_deref(), json),
         Command::Ledger { command: LedgerCommand::Reset { config, yes } } => commands::reset(&config, yes),
         Command::Takeover { site, config } => commands::takeover(&config, site),

@@ -9,10 +9,11 @@
 //!
 //! - [`names`]: which files are pairs, and whose. [`learn`], [`scope`]: which of them are a site's.
 //! - [`here`]: what lies in the central's directories. [`objects`]: contents on their way, and those that one end lost.
-//! - [`store`]: what is remembered. [`decide`]: what becomes of a pair.
+//! - [`store`]: what is remembered. [`decide`]: what becomes of a pair. [`command`]: what an operator sees and does.
 
 #![cfg_attr(not(test), expect(dead_code, reason = "the sync that uses it is being joined to it"))]
 
+pub(crate) mod command;
 pub(crate) mod decide;
 mod here;
 mod learn;

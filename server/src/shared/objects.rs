@@ -144,6 +144,22 @@ pub(crate) fn read(directory: &Path, digest: &Digest, max: u64) -> io::Result<Op
     Ok((super::digest(&bytes) == *digest).then_some(bytes))
 }
 
+/// Keeps a copy of the file at `source`, for a command: whatever the server does there meanwhile. `false`: it has another
+/// content than this.
+pub(crate) fn keep_beside(directory: &Path, source: &Path, digest: &Digest) -> io::Result<bool> {
+    let path = path(&directory.join(OBJECTS), digest);
+    if path.is_file() {
+        return Ok(true);
+    }
+    let bytes = fs::read(source)?;
+    if super::digest(&bytes) != *digest {
+        return Ok(false);
+    }
+    durable::create_dir_all(path.parent().expect("an object lies in a directory"))?;
+    durable::replace(&path, &bytes)?;
+    Ok(true)
+}
+
 fn path(objects: &Path, digest: &Digest) -> PathBuf {
     let name = body::Digest::from(*digest).to_string();
     objects.join(&name[..2]).join(name)

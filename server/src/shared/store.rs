@@ -60,6 +60,12 @@ pub(crate) enum StoreError {
 }
 
 impl StoreError {
+    /// Whether another process has it for longer than a moment. Nothing was written.
+    pub(crate) fn is_busy(&self) -> bool {
+        let busy = [ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked];
+        matches!(self, Self::Sql(error) if error.sqlite_error_code().is_some_and(|code| busy.contains(&code)))
+    }
+
     /// Whether the file is not what was written.
     fn is_damage(&self) -> bool {
         use rusqlite::Error;

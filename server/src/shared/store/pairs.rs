@@ -1,12 +1,13 @@
 //! What is known of each pair at a site: what both ends had, what was begun, what the site showed last.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Batch, Store, StoreError};
 use crate::shared::Digest;
-use crate::shared::decide::Intent;
+use crate::shared::decide::{End, Intent};
 use crate::shared::names::Key;
 
 /// How many contents that a pair had are remembered. One that came before them counts as new when it comes back.
@@ -48,6 +49,17 @@ pub(crate) struct Pair {
     pub(crate) refused: Option<Refusal>,
     /// Since when an operator wants it pushed: seconds since 1970.
     pub(crate) wished: Option<i64>,
+}
+
+impl Pair {
+    /// What the site shows. Without a fitting `.md5` somebody may be writing it, for as long as `interval`. `now` is in
+    /// milliseconds since 1970.
+    pub(crate) fn there_end(&self, now: i64, interval: Duration) -> End {
+        let Some(there) = self.there else { return End::NONE };
+        let age = there.unfit_since.map(|since| now.saturating_sub(since));
+        let interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+        End { digest: Some(there.digest), fits: there.fits, settled: age.is_none_or(|age| age >= interval) }
+    }
 }
 
 /// Whose content both ends have.
