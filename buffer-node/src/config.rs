@@ -83,6 +83,8 @@ pub(crate) struct SyncShared {
     pub(crate) pairs: Pairs,
     /// The largest that it may place. Beyond it: refused, with a word to the server.
     pub(crate) max_size: u64,
+    /// What the file system keeps free. Beyond it: likewise.
+    pub(crate) reserve_bytes: u64,
 }
 
 impl Config {
@@ -140,7 +142,8 @@ impl Config {
         let session = session_limits(session, &mut section, problems);
         section.finish(problems);
         let filters = shared_filters(root, problems);
-        let (shared, sync_shared) = shared(&filters, root, problems);
+        let spool = spool(&directory, session.max_size, root, problems);
+        let (shared, sync_shared) = shared(&filters, spool.reserve_bytes, root, problems);
         Self {
             listen: listen(root, problems),
             tls,
@@ -150,7 +153,7 @@ impl Config {
             overwrite: root.take_or("overwrite", false, problems, values::boolean),
             handshake,
             buffered_bytes,
-            spool: spool(&directory, session.max_size, root, problems),
+            spool,
             shared,
             sync_shared,
             session,
@@ -357,6 +360,7 @@ fn duplicates(root: &mut Section<'_>, problems: &mut Problems) -> Duplicates {
 /// The limits of shared files, and what the sync server may do with them, if anything.
 fn shared(
     filters: &Filters,
+    reserve_bytes: u64,
     root: &mut Section<'_>,
     problems: &mut Problems,
 ) -> (SharedLimits, Option<SyncShared>) {
@@ -385,7 +389,7 @@ fn shared(
         problems.add(place, text);
     }
     let max_size = max_size.map_or(100_000_000, |(max_size, _)| max_size);
-    (limits, pairs.filter(|_| is_on).map(|pairs| SyncShared { pairs, max_size }))
+    (limits, pairs.filter(|_| is_on).map(|pairs| SyncShared { pairs, max_size, reserve_bytes }))
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use tidegate_proto::relay::limits::SHARED_AT_ONCE;
 use tidegate_proto::{Escaped, Name};
 use tidegate_spool::shared::{Digest, Done, Failed, Pair, Partial, Unfinished, Workshop};
-use tidegate_spool::{Draft, Full};
 
 use super::Shared;
 use super::room::{Held, Reserved};
@@ -56,8 +55,6 @@ pub(crate) struct Coming {
     /// Bytes that have come, as the server counts them.
     came: u64,
     reserved: Reserved,
-    /// Of the disk; given back when dropped.
-    room: Draft,
 }
 
 /// What an order leads to at once.
@@ -68,13 +65,8 @@ pub(crate) enum Begun {
 }
 
 impl Shared {
-    /// Begins with an order. What is wanted of its bytes is to be [`Coming::write`]n, and then [`Shared::place`]d. `room`
-    /// is asked for when any are wanted.
-    pub(crate) fn begin(
-        &self,
-        order: Order,
-        room: impl FnOnce(u64) -> Result<Draft, Full>,
-    ) -> Result<Begun, PlaceError> {
+    /// Begins with an order. What is wanted of its bytes is to be [taken](Shared::take), and then [placed](Shared::place).
+    pub(crate) fn begin(&self, order: Order) -> Result<Begun, PlaceError> {
         let (synced, pair) = match self.pair_of(order.name.as_bytes()) {
             Ok(found) => found,
             Err(refused) => return Ok(Begun::Over(refused)),
@@ -107,23 +99,33 @@ impl Shared {
             Ok(reserved) => reserved,
             Err(full) => return Ok(Begun::Over(no_room(&full))),
         };
-        let room = match room(order.size) {
-            Ok(room) => room,
-            Err(full) => return Ok(Begun::Over(no_room(&full))),
-        };
+        if let Err(full) = synced.check_disk(more.bytes) {
+            return Ok(Begun::Over(no_room(&full)));
+        }
         let partial = match synced.workshop.begin(order.digest, order.size) {
             Ok(partial) => partial,
             Err(error) => return Ok(Begun::Over(refused(&error))),
         };
         let is_wanted = partial.offset() < order.size;
-        let coming = Box::new(Coming::new(order, partial, reserved, room));
+        let coming = Box::new(Coming::new(order, partial, reserved));
         // Or all of it came before a cut.
         if is_wanted { Ok(Begun::Coming(coming)) } else { self.place(*coming).map(Begun::Over) }
     }
 
+    /// Takes the next bytes; or says why there is no place for them.
+    pub(crate) fn take(&self, coming: &mut Coming, bytes: &[u8]) -> Result<(), Outcome> {
+        let (synced, _) = self.pair_of(coming.order.name.as_bytes())?;
+        synced.check_disk(bytes.len() as u64).map_err(|full| no_room(&full))?;
+        let skip = usize::try_from(coming.skip).unwrap_or(usize::MAX).min(bytes.len());
+        coming.partial.write(&bytes[skip..]).map_err(|error| refused(&error))?;
+        coming.skip -= skip as u64;
+        coming.came += bytes.len() as u64;
+        Ok(())
+    }
+
     /// Puts what has come in its place, if that is still as it was expected; durable on return.
     pub(crate) fn place(&self, coming: Coming) -> Result<Outcome, PlaceError> {
-        let Coming { order, partial, reserved, room: _room, .. } = coming;
+        let Coming { order, partial, reserved, .. } = coming;
         let ready = match partial.finish() {
             Ok(ready) => ready,
             Err(Unfinished::Io(error)) => return Ok(refused(&error)),
@@ -185,10 +187,10 @@ impl Shared {
 }
 
 impl Coming {
-    fn new(order: Order, partial: Partial, reserved: Reserved, room: Draft) -> Self {
+    fn new(order: Order, partial: Partial, reserved: Reserved) -> Self {
         let offset = partial.offset();
         let (skip, came) = if order.size <= SHARED_AT_ONCE { (offset, 0) } else { (0, offset) };
-        Self { order, partial, skip, came, reserved, room }
+        Self { order, partial, skip, came, reserved }
     }
 
     pub(crate) fn name(&self) -> &Name {
@@ -202,15 +204,6 @@ impl Coming {
 
     pub(crate) fn is_whole(&self) -> bool {
         self.came >= self.order.size
-    }
-
-    /// Takes the next bytes; or says why there is no place for them.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Outcome> {
-        let skip = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
-        self.partial.write(&bytes[skip..]).map_err(|error| refused(&error))?;
-        self.skip -= skip as u64;
-        self.came += bytes.len() as u64;
-        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::fs::statvfs;
 use tidegate_spool::shared::{Buckets, Digest, Folder, Pair, Seen, Tree, Workshop, look, md5_text};
 use tokio::sync::watch;
 
@@ -40,6 +41,7 @@ pub(super) struct Synced {
     pub(super) workshop: Workshop,
     /// The largest that the server may place.
     pub(super) max_size: u64,
+    reserve_bytes: u64,
     root: PathBuf,
     tree: Mutex<Looked>,
     /// Changed since the last look. Absent when those are too many.
@@ -79,6 +81,7 @@ impl Synced {
             known: Known::default(),
             workshop,
             max_size: sync.max_size,
+            reserve_bytes: sync.reserve_bytes,
             root: root.into(),
             tree: Mutex::new(Looked { tree, at: None }),
             touched: Mutex::new(None),
@@ -92,6 +95,20 @@ impl Synced {
     /// Where the two files of a main file's name lie.
     pub(super) fn pair(&self, name: &[u8]) -> Result<Pair, NoPair> {
         self.pairs.halves(name).map(|halves| pair(&self.root, name, &halves))
+    }
+
+    /// Whether the disk has room for so much more, and the reserve beside it; if not, why.
+    pub(super) fn check_disk(&self, more: u64) -> Result<(), String> {
+        let space =
+            statvfs(&self.root).map_err(|error| format!("the free space cannot be asked for: {error}"))?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free < more.saturating_add(self.reserve_bytes) {
+            return Err(format!(
+                "{free} bytes of the disk are free, and `spool.reserve` keeps {} of them",
+                self.reserve_bytes
+            ));
+        }
+        Ok(())
     }
 
     /// Another main file that lies there and has the same `.md5`.

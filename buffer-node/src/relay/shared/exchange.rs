@@ -155,8 +155,8 @@ impl Exchange {
     }
 
     fn begin(&mut self, order: Order) -> Result<Worked, PlaceError> {
-        let (node, name) = (self.node.clone(), order.name.clone());
-        match node.shared.begin(order, |size| node.spool.begin_scratch(size))? {
+        let name = order.name.clone();
+        match self.node.shared.begin(order)? {
             Begun::Coming(coming) => {
                 let number = coming.came();
                 self.coming = Some(coming);
@@ -172,7 +172,7 @@ impl Exchange {
             return Ok(Worked::Trouble("a part of nothing came".to_owned()));
         };
         let name = coming.name().clone();
-        if let Err(outcome) = coming.write(bytes) {
+        if let Err(outcome) = self.node.shared.take(&mut coming, bytes) {
             return Ok(self.placed(&name, outcome));
         }
         if coming.is_whole() {

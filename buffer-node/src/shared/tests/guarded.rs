@@ -25,7 +25,7 @@ fn site(overwrite: bool) -> Site {
 }
 
 fn open_synced(root: &Path, filters: &Filters, overwrite: bool) -> Shared {
-    let sync = SyncShared { pairs: Pairs::of(filters).expect("pairs"), max_size: 100_000 };
+    let sync = SyncShared { pairs: Pairs::of(filters).expect("pairs"), max_size: 100_000, reserve_bytes: 0 };
     let directories = filters.directories();
     Shared::open(root, &directories, overwrite, WIDE, Some(&sync), Fatal::default()).expect("opens")
 }
