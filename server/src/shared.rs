@@ -20,7 +20,7 @@ mod learn;
 pub(crate) mod names;
 mod objects;
 mod scope;
-mod store;
+pub(crate) mod store;
 #[cfg(test)]
 mod tests;
 

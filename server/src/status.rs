@@ -1,14 +1,18 @@
 //! `status`: what the ledger knows about every site, as a table or as JSON. Reads beside a running server.
 
+mod shared;
 mod there;
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
+use serde_json::{Value, json};
+
 use crate::cli::Failure;
 use crate::config::Config;
 use crate::ledger::{Ledger, SiteRow, seconds};
 use crate::report::{self, ago, lasting};
+use shared::SharedFiles;
 use there::There;
 
 /// Prints it: of all sites, or all about one.
@@ -34,33 +38,57 @@ pub(crate) fn print(config: &Config, site: Option<&str>, json: bool) -> Result<(
         }
     }
     let now = seconds(SystemTime::now());
+    let shared = SharedFiles::read(config);
     if json {
-        report::say_json(&serde_json::json!({ "sites": rows, "now": now }));
+        report::say_json(&document(&rows, &shared, now));
     } else {
-        let cards = rows.iter().filter(|_| site.is_some()).map(|row| card(row, now));
-        report::say(&(table(&rows, now) + &cards.collect::<String>()));
+        let cards = rows.iter().filter(|_| site.is_some()).map(|row| card(row, &shared, now));
+        report::say(&(table(&rows, &shared, now) + &cards.collect::<String>()));
     }
     Ok(())
 }
 
-fn table(rows: &[SiteRow], now: i64) -> String {
-    let header = [
-        "SITE",
-        "KIND",
-        "MODE",
-        "STATE",
-        "CONTACT",
-        "PACKAGES",
-        "BYTES",
-        "OPEN",
-        "HELD BACK",
-        "QUARANTINE",
-        "LOST",
-        "AT SITE",
-        "OLDEST",
-        "LAST PACKAGE",
-    ];
-    let mut text = report::table(header, rows.iter().map(|row| line(row, now)));
+fn document(rows: &[SiteRow], shared: &SharedFiles, now: i64) -> Value {
+    let mut document = json!({ "sites": rows, "now": now });
+    if shared.is_on() {
+        for (site, row) in rows.iter().enumerate() {
+            document["sites"][site]["shared"] = shared.document(&row.name);
+        }
+        document["shared_error"] = shared.error().into();
+    }
+    document
+}
+
+/// The columns; shared files have one only where a site shares any.
+const HEADER: [&str; 14] = [
+    "SITE",
+    "KIND",
+    "MODE",
+    "STATE",
+    "CONTACT",
+    "PACKAGES",
+    "BYTES",
+    "OPEN",
+    "HELD BACK",
+    "QUARANTINE",
+    "LOST",
+    "AT SITE",
+    "OLDEST",
+    "LAST PACKAGE",
+];
+
+fn table(rows: &[SiteRow], shared: &SharedFiles, now: i64) -> String {
+    let lines = rows.iter().map(|row| line(row, now));
+    let mut text = if shared.is_on() {
+        let cells = rows.iter().map(|row| shared.cell(&row.name));
+        let lines = lines.zip(cells).map(|(line, cell)| with_shared(line, cell));
+        report::table(with_shared(HEADER, "SHARED"), lines)
+    } else {
+        report::table(HEADER, lines)
+    };
+    if let Some(error) = shared.error() {
+        let _ = writeln!(text, "shared files: {error}");
+    }
     for row in rows {
         let site = &row.name;
         if let (Some(error), Some(at)) = (&row.last_error, row.last_error_at) {
@@ -84,11 +112,19 @@ fn table(rows: &[SiteRow], now: i64) -> String {
                 "{site}: {count} refused or lost at the site itself: `tidegate-server losses` says what, when and why"
             );
         }
-        for warning in There::of(row, now).iter().flat_map(There::warnings) {
+        let there = There::of(row, now).map_or_else(Vec::new, |there| there.warnings());
+        for warning in there.into_iter().chain(shared.warnings(site, now)) {
             let _ = writeln!(text, "{site}: {warning}");
         }
     }
     text
+}
+
+/// A line with one cell more, before the last.
+fn with_shared<T>(line: [T; 14], cell: T) -> [T; 15] {
+    let mut cells: Vec<T> = line.into();
+    cells.insert(13, cell);
+    cells.try_into().ok().expect("14 cells and one are 15")
 }
 
 fn line(row: &SiteRow, now: i64) -> [String; 14] {
@@ -118,7 +154,7 @@ fn line(row: &SiteRow, now: i64) -> [String; 14] {
 }
 
 /// All about one site that is in no column, a line each.
-fn card(row: &SiteRow, now: i64) -> String {
+fn card(row: &SiteRow, shared: &SharedFiles, now: i64) -> String {
     let mut text = String::new();
     let mut say = |key: &str, value: &str| {
         let _ = writeln!(text, "  {key:<13} {value}");
@@ -132,12 +168,14 @@ fn card(row: &SiteRow, now: i64) -> String {
         Some(there) => there.details().iter().for_each(|(key, value)| say(key, value)),
         None => say("told", "nothing of itself: only a Tidegate node that is pulled by relay does"),
     }
+    shared.details(&row.name, now).iter().for_each(|(key, value)| say(key, value));
     text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shared::store::sites::{self, Counts};
 
     fn of_a_node() -> SiteRow {
         SiteRow {
@@ -179,7 +217,7 @@ mod tests {
             of_a_node(),
         ];
         assert_eq!(
-            table(&rows, 10_000),
+            table(&rows, &SharedFiles::default(), 10_000),
             "SITE      KIND      MODE      STATE        CONTACT      PACKAGES  BYTES  OPEN  HELD BACK  QUARANTINE  LOST  AT SITE  OLDEST  LAST PACKAGE\n\
              plant-7   stock     tentacle  unreachable  100 min ago  12        3400   0     0          2           5     -        -       web01.1.data (116 min ago)\n\
              new-site  -         -         new          never        0         0      0     0          0           0     -        -       -\n\
@@ -196,7 +234,7 @@ mod tests {
 
     #[test]
     fn all_about_a_site_is_said_with_its_age() {
-        let text = card(&of_a_node(), 10_000);
+        let text = card(&of_a_node(), &SharedFiles::default(), 10_000);
         for line in [
             "  epoch         1\n",
             "  software      tidegate-buffer-node 0.1.0\n",
@@ -207,6 +245,27 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line:?} in {text}");
         }
-        assert!(card(&SiteRow::untried("new"), 0).contains("nothing of itself"));
+        assert!(card(&SiteRow::untried("new"), &SharedFiles::default(), 0).contains("nothing of itself"));
+    }
+
+    #[test]
+    fn shared_files_have_a_column_where_a_site_shares_any() {
+        let counts = Counts { in_sync: 3, withheld: 1, ..Counts::default() };
+        let row =
+            sites::SiteRow { name: "node".into(), synced: Some(9_000), counts, ..sites::SiteRow::default() };
+        let shared = SharedFiles::of_one(row);
+        let rows = [of_a_node(), SiteRow::untried("other")];
+        let text = table(&rows, &shared, 10_000);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].contains("OLDEST  SHARED  LAST PACKAGE"), "{text}");
+        assert!(lines[1].contains("15 min  3 of 4  -"), "{text}");
+        assert!(lines[2].contains("-       -       -"), "{text}");
+        assert!(text.contains("node: 1 shared files withheld: `tidegate-server shared list`"), "{text}");
+        assert!(card(&rows[0], &shared, 10_000).contains("  shared files  3 in sync, 0 on their way"));
+        let document = document(&rows, &shared, 10_000);
+        assert_eq!(document["sites"][0]["shared"]["in_sync"], 3);
+        assert_eq!(document["sites"][1]["shared"], Value::Null);
+        let without = super::document(&rows, &SharedFiles::default(), 10_000);
+        assert!(without["sites"][0].get("shared").is_none());
     }
 }
