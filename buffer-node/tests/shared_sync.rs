@@ -1,30 +1,17 @@
-//! Shared files over relay: what the sync server sees, places and removes, and what it may not.
+//! Shared files over relay: what the sync server sees, gets, places and removes.
 
 mod support;
 
 use std::fs;
-use std::os::unix::fs::symlink;
 
 use rustix::process::Signal;
-use support::Node;
-use support::relay::{Sign, Site, hello};
-use support::shared::{ON, digest, fetch, md5, name, noise, place};
-use tidegate_proto::Machine as _;
+use support::relay::{Sign, Site};
+use support::shared::{ON, Syncing, changed, digest, fetch, md5, name, noise, place, refusal};
 use tidegate_proto::relay::limits::SHARED_PART;
 use tidegate_proto::relay::{
-    CloseCode, ContentState, OutcomeCode, Purpose, SharedAnswer, SharedOutcome, SharedRequest,
+    CloseCode, ContentState, OutcomeCode, SharedAnswer, SharedOutcome, SharedRequest,
 };
 use tidegate_spool::shared::{Buckets, Seen};
-
-fn changed(there: Option<&[u8]>) -> SharedOutcome {
-    SharedOutcome::changed(there.map(digest))
-}
-
-/// Why it was refused.
-fn refusal(outcome: &SharedOutcome) -> &str {
-    assert_eq!(outcome.code, OutcomeCode::Refused, "{outcome:?}");
-    &outcome.text
-}
 
 #[tokio::test]
 async fn it_is_off_until_it_is_asked_for() {
@@ -168,7 +155,7 @@ async fn small_files_come_in_one_go_and_what_is_not_wanted_is_ignored() {
     assert!(node.root.holds("c.conf", &middling));
 }
 
-async fn sync_codes(sync: &mut support::shared::Syncing, count: usize) -> Vec<OutcomeCode> {
+async fn sync_codes(sync: &mut Syncing, count: usize) -> Vec<OutcomeCode> {
     let mut codes = Vec::new();
     while codes.len() < count {
         codes.push(sync.outcome().await.code);
@@ -197,57 +184,6 @@ async fn bytes_that_were_not_announced_are_thrown_away() {
     sync.request(SharedRequest::Place { name: name("a.conf"), expected: None, digest: [7; 32], size: 0 });
     assert_eq!(sync.outcome().await, SharedOutcome::damaged(), "no digest of nothing");
     assert_eq!(fs::read_dir(node.root.path("workshop")).expect("lists").count(), 0);
-}
-
-#[tokio::test]
-async fn names_that_are_not_shared_this_way_are_refused_with_words() {
-    let site = Site::new();
-    let node = site.node(ON);
-    let mut sync = site.sync(&node).await;
-    let long = format!("{}.conf", "a".repeat(200));
-    for (file, words) in [
-        ("a.md5", "none of .conf, .zip and .rcmd"),
-        ("a.lock", "none of .conf, .zip and .rcmd"),
-        ("web01.1700000000.data", "none of .conf, .zip and .rcmd"),
-        ("passwd", "none of .conf, .zip and .rcmd"),
-        (".conf", "none of .conf, .zip and .rcmd"),
-        ("host.conf.zip", "`filters`"),
-        (&long, "at most 200 are allowed"),
-    ] {
-        assert!(refusal(&sync.place(file, None, b"x").await).contains(words), "{file}");
-        assert!(refusal(&sync.remove(file, [0; 32]).await).contains(words), "{file}");
-        assert_eq!(sync.fetch(file, [0; 32]).await, None, "{file}");
-    }
-    node.logs("a shared file of the sync server was refused");
-    fs::write(node.root.path("md5/a.md5"), md5(b"x")).expect("writes");
-    assert_eq!(sync.fetch("a.md5", digest(&md5(b"x"))).await, None, "only main files are named");
-
-    assert_eq!(sync.place("same.rcmd", None, b"x").await, SharedOutcome::done());
-    assert!(refusal(&sync.place("same.zip", None, b"y").await).contains("same.rcmd lies there"));
-    assert!(node.root.holds("same.rcmd", b"x"));
-
-    let secret = node.root.path("epoch");
-    symlink(&secret, node.root.pair("link.conf").file).expect("links");
-    assert_eq!(sync.fetch("link.conf", digest(&fs::read(&secret).expect("reads"))).await, None);
-    assert_eq!(sync.place("link.conf", None, b"x").await, changed(None), "it is in the way");
-    assert_ne!(fs::read(&secret).expect("reads"), b"x");
-}
-
-#[tokio::test]
-async fn a_name_that_leaves_its_directory_ends_the_connection() {
-    let site = Site::new();
-    let node = site.node(ON);
-    for bad in ["../epoch.conf", "..", "a/b.conf", "a\0.conf", "/etc/a.conf"] {
-        let mut sync = site.sync(&node).await;
-        let mut payload = vec![0; 40];
-        payload.push(bad.len() as u8);
-        payload.extend(bad.as_bytes());
-        let output = sync.0.link.machine().output();
-        output.push(0x08);
-        output.extend(&(payload.len() as u32).to_be_bytes()[1..]);
-        output.extend(payload);
-        assert_eq!(sync.farewell().await, CloseCode::Protocol, "{bad}");
-    }
 }
 
 #[tokio::test]
@@ -369,35 +305,6 @@ async fn the_newest_connection_wins_and_goes_on_with_what_has_come() {
 }
 
 #[tokio::test]
-async fn a_connection_ends_with_its_epoch() {
-    let site = Site::new();
-    let node = site.node(ON);
-    let mut old = site.sync(&node).await;
-    assert_eq!(old.place("a.conf", None, b"one").await, SharedOutcome::done());
-    let mut looking = site.dial(&node, Some(&site.other), hello(Purpose::List, 2)).await;
-    looking.welcome().await;
-    assert_eq!(old.farewell().await, CloseCode::Replaced);
-    let refused = site.try_sync(&node, &site.central, 1).await.err().expect("a refusal");
-    assert_eq!(refused.code, CloseCode::EpochTooLow);
-
-    // Without anybody else's coming, as after a restored backup of its directory.
-    let mut old = site.try_sync(&node, &site.other, 2).await.unwrap_or_else(|refused| panic!("{refused}"));
-    fs::write(node.root.path("epoch"), "3 tidegate:server/central-1 2026-01-01T00:00:00Z\n").expect("writes");
-    old.request(place("a.conf", Some(digest(b"one")), b"two"));
-    assert_eq!(old.farewell().await, CloseCode::EpochTooLow);
-    assert!(node.root.holds("a.conf", b"one"));
-}
-
-#[tokio::test]
-async fn nobody_without_the_servers_role_gets_in() {
-    let site = Site::new();
-    let node = site.node(ON);
-    let agent = site.authority.client("agent", "agent/web01", false);
-    let refused = site.try_sync(&node, &agent, 1).await.err().expect("a refusal");
-    assert_eq!(refused.code, CloseCode::NoRights);
-}
-
-#[tokio::test]
 async fn a_stop_ends_it_cleanly_and_keeps_what_has_come() {
     let site = Site::new();
     let mut node = site.node(ON);
@@ -454,120 +361,4 @@ async fn content_is_asked_for_several_parts_at_once_and_ends_where_it_ends() {
     }
     assert_eq!(sync.fetch("a.zip", [1; 32]).await, None);
     assert_eq!(sync.fetch("a.zip", digest).await, None);
-}
-
-/// An agent and the sync server work on the same files.
-#[tokio::test]
-async fn an_agent_registers_and_the_server_hears_of_it_soon() {
-    let site = Site::new();
-    let node: Node = site.node(ON);
-    let mut stream = site.stream(&node).await;
-    stream.until(|_, sign| *sign == Sign::Status).await;
-    let mut told = stream.statuses[0].shared_sign.expect("is on");
-    // More often than the regular report comes while anybody waits.
-    for number in 0..8 {
-        let (stem, conf) = (format!("{number:032x}"), format!("configuration {number}"));
-        let mut agent = node.connect();
-        assert_eq!(agent.get(&format!("RECV <{stem}.md5>")), Err("RECV ERR (file does not exist)".into()));
-        assert_eq!(agent.send(&format!("{stem}.conf"), conf.as_bytes()), "SEND OK");
-        assert_eq!(agent.send(&format!("{stem}.md5"), &md5(conf.as_bytes())), "SEND OK");
-        stream
-            .until(|stream, sign| {
-                *sign == Sign::Status && stream.statuses.last().is_some_and(|it| it.shared_sign != Some(told))
-            })
-            .await;
-        told = stream.statuses.last().and_then(|it| it.shared_sign).expect("is on");
-    }
-    let mut sync = site.sync(&node).await;
-    let conf = b"configuration 3";
-    let file = format!("{:032x}.conf", 3);
-    assert_eq!(sync.fetch(&file, digest(conf)).await.as_deref(), Some(&conf[..]));
-    assert_eq!(sync.place(&file, Some(digest(conf)), b"edited").await, SharedOutcome::done());
-    let mut agent = node.connect();
-    let remote = agent.get(&format!("RECV <{:032x}.md5>", 3)).expect("is there");
-    assert_eq!(remote, md5(b"edited"));
-    assert_eq!(agent.get(&format!("RECV <{file}>")).expect("is there"), b"edited");
-}
-
-#[tokio::test]
-async fn an_agent_that_could_not_read_its_digest_puts_nothing_old_over_what_was_placed() {
-    let site = Site::new();
-    let node = site.node(&format!("{ON}overwrite = true\n"));
-    let mut sync = site.sync(&node).await;
-    assert_eq!(node.connect().send("a.conf", b"the agent's"), "SEND OK");
-    assert_eq!(node.connect().send("a.md5", &md5(b"the agent's")), "SEND OK");
-    let there = Some(digest(b"the agent's"));
-    assert_eq!(sync.place("a.conf", there, b"the operator's").await, SharedOutcome::done());
-    let upload = || {
-        let mut agent = node.connect();
-        [agent.send("a.conf", b"the agent's"), agent.send("a.md5", &md5(b"the agent's"))]
-    };
-    let exists = "SEND ERR (file already exists)";
-    assert_eq!(upload(), [exists, exists]);
-    let line = node.logs("no agent has uploaded or read it");
-    assert!(line.contains("a.conf") && line.contains("refused"), "{line}");
-    node.logs("it is not the digest of the file that lies there");
-    assert!(node.root.holds("a.conf", b"the operator's"));
-
-    // Cut before it could be known to have been read.
-    let mut agent = node.connect();
-    assert_eq!(agent.get("RECV <a.conf>").expect("is there"), b"the operator's");
-    agent.hang_up();
-    assert!(agent.is_closed());
-    assert_eq!(upload(), [exists, exists]);
-    let mut agent = node.connect();
-    assert_eq!(agent.get("RECV <a.conf>").expect("is there"), b"the operator's");
-    assert!(agent.say("QUIT\n").is_closed());
-    assert_eq!(upload(), ["SEND OK", "SEND OK"], "it had what lay there");
-    assert!(node.root.holds("a.conf", b"the agent's"));
-    assert_eq!(upload(), ["SEND OK", "SEND OK"], "the same again");
-}
-
-/// Agents of one name, and the server, change one pair at the same time. Whoever comes last, its halves are of one file.
-#[tokio::test(flavor = "multi_thread")]
-async fn uploads_and_orders_at_the_same_time_leave_a_whole_pair() {
-    let site = Site::new();
-    let node = site.node(&format!("{ON}overwrite = true\n"));
-    let address = node.address;
-    let agents: Vec<_> = (0..3)
-        .map(|agent| {
-            std::thread::spawn(move || {
-                let mut client =
-                    support::Client::new(std::net::TcpStream::connect(address).expect("connects"));
-                let mut taken = [0, 0];
-                for round in 0..40 {
-                    let conf = format!("agent {agent} round {round}").into_bytes();
-                    // So that what is there counts as known, now and then.
-                    let _ = client.get("RECV <a.conf>");
-                    taken[0] += u32::from(client.send("a.conf", &conf) == "SEND OK");
-                    taken[1] += u32::from(client.send("a.md5", &md5(&conf)) == "SEND OK");
-                }
-                taken
-            })
-        })
-        .collect();
-    let mut sync = site.sync(&node).await;
-    let mut outcomes = [0, 0];
-    while !agents.iter().all(std::thread::JoinHandle::is_finished) {
-        let seen = node.root.seen("a.conf");
-        let there = seen.map(|seen| seen.digest);
-        let ours = outcomes[0] > 0 && there == Some(digest(format!("server {}", outcomes[0] - 1).as_bytes()));
-        // By turns between the two halves of an upload, and after both.
-        let is_half = seen.is_none_or(|seen| !seen.fits);
-        if ours || is_half == (outcomes[0] % 2 == 0) {
-            tokio::task::yield_now().await;
-            continue;
-        }
-        let new = format!("server {}", outcomes[0]).into_bytes();
-        match sync.place("a.conf", there, &new).await.code {
-            OutcomeCode::Done => outcomes[0] += 1,
-            OutcomeCode::Changed => outcomes[1] += 1,
-            other => panic!("{other:?}"),
-        }
-    }
-    let taken = agents.into_iter().map(|agent| agent.join().expect("ends"));
-    let taken = taken.fold([0, 0], |sum, taken| [sum[0] + taken[0], sum[1] + taken[1]]);
-    assert!(taken[0] > 0 && taken[1] > 0 && outcomes[0] > 0, "{taken:?} {outcomes:?}");
-    assert!(node.root.seen("a.conf").expect("is there").fits, "{taken:?} {outcomes:?}");
-    assert_eq!(fs::read_dir(node.root.path("workshop")).expect("lists").count(), 0);
 }

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use tidegate_net::LinkError;
-use tidegate_proto::Name;
 use tidegate_proto::relay::limits::{SHARED_AT_ONCE, SHARED_PART};
 use tidegate_proto::relay::{
     CloseCode, ContentState, Farewell, OutcomeCode, Purpose, SharedAnswer, SharedItem, SharedOutcome,
     SharedRequest,
 };
+use tidegate_proto::{Machine as _, Name};
 use tidegate_spool::shared::{Digest, Pair, Seen, look, md5_text};
 
 use super::pki::Issued;
@@ -155,6 +155,14 @@ impl Syncing {
         }
     }
 
+    /// Says a frame that no machine would.
+    pub(crate) fn say(&mut self, kind: u8, payload: &[u8]) {
+        let output = self.0.link.machine().output();
+        output.push(kind);
+        output.extend(&u32::try_from(payload.len()).expect("a frame").to_be_bytes()[1..]);
+        output.extend(payload);
+    }
+
     /// Why the node ends it.
     pub(crate) async fn farewell(&mut self) -> CloseCode {
         loop {
@@ -163,6 +171,17 @@ impl Syncing {
             }
         }
     }
+}
+
+/// Something else lies there.
+pub(crate) fn changed(there: Option<&[u8]>) -> SharedOutcome {
+    SharedOutcome::changed(there.map(digest))
+}
+
+/// Why it was refused.
+pub(crate) fn refusal(outcome: &SharedOutcome) -> &str {
+    assert_eq!(outcome.code, OutcomeCode::Refused, "{outcome:?}");
+    &outcome.text
 }
 
 pub(crate) fn name(name: &str) -> Name {
