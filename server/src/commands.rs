@@ -13,6 +13,7 @@ use crate::config::{Config, Site};
 use crate::crash::Crash;
 use crate::desk::Desk;
 use crate::pipeline::{Pipeline, Trouble};
+use crate::shared::{Shared, task};
 use crate::{
     descriptors, find, log, losses, once, quarantine, reset, schedule, shared, status, takeover, user, verify,
 };
@@ -38,7 +39,16 @@ pub(crate) fn run(file: &Path, format: log::Format) -> Result<(), Failure> {
             "tidegate-server {} pulls",
             env!("CARGO_PKG_VERSION")
         );
+        let sharing = desk.shared().map(|shared| {
+            let (desk, stop) = (Arc::clone(&desk), stop.clone());
+            tokio::spawn(task::run(Arc::clone(shared), config.sites.clone(), desk, stop))
+        });
         let ended = schedule::run(config.sites, &desk, &stop).await;
+        if let Some(sharing) = sharing
+            && let Err(error) = sharing.await
+        {
+            tracing::error!(%error, "the task of shared files died; please report this");
+        }
         tracing::info!("stopped");
         ended.map_err(|trouble| match trouble {
             Trouble::Ledger(error) if error.is_damage() => Failure::ledger(&error),
@@ -189,5 +199,10 @@ fn open(config: &Config, sites: &[String]) -> Result<(Arc<Desk>, Shutdown), Fail
     pipeline.tell_unconfigured(sites).map_err(|trouble| Failure::Temporary(trouble.to_string()))?;
     let stop = Shutdown::new();
     stop.on_signals(GRACE).map_err(|error| Failure::Other(format!("cannot listen to signals: {error}")))?;
-    Ok((Arc::new(Desk::new(pipeline, config.concurrency)), stop))
+    // The packages do not wait for it.
+    let shared = Shared::open(config).unwrap_or_else(|error| {
+        tracing::error!(%error, "no shared file travels until the next start");
+        None
+    });
+    Ok((Arc::new(Desk::new(pipeline, config.concurrency).with_shared(shared)), stop))
 }

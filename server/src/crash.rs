@@ -20,6 +20,12 @@
 //! | `after-relayed-renamed` | all of it has its target names; then comes `after-dirsync` |
 //! | `after-relayed-delivered` | its target names are durable; the ledger says *delivered* with its next transaction |
 //! | `after-released` | the ledger knows what a listing, or a node that has sent all, no longer shows |
+//! | `shared-listed` | what a site shows of its shared files is written down |
+//! | `shared-fetched` | the contents that a batch of them needs are here |
+//! | `shared-kept` | what one end is about to lose is kept, and what the batch is to bring about is written down |
+//! | `shared-taken` | one pair is taken up or removed here |
+//! | `shared-carried-out` | the site has answered, and nothing of it is written down |
+//! | `shared-agreed` | what both ends have is written down |
 //! | `before-swept` | a start has read what the ledger knows of the staging directory |
 
 #[cfg(debug_assertions)]

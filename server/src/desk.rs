@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use crate::board::Board;
 use crate::pipeline::{Pipeline, Trouble};
 use crate::pull::RelayShared;
+use crate::shared::Shared;
 use crate::staging::Staging;
 
 /// The pipeline, for many sites at once.
@@ -18,6 +19,8 @@ pub(crate) struct Desk {
     pipeline: Arc<Pipeline>,
     permits: Semaphore,
     relay: RelayShared,
+    /// Shared files, if they are on.
+    shared: Option<Arc<Shared>>,
 }
 
 impl Desk {
@@ -26,7 +29,23 @@ impl Desk {
             pipeline: Arc::new(pipeline),
             permits: Semaphore::new(concurrency),
             relay: RelayShared::default(),
+            shared: None,
         }
+    }
+
+    /// The same with shared files.
+    pub(crate) fn with_shared(self, shared: Option<Arc<Shared>>) -> Self {
+        Self { shared, ..self }
+    }
+
+    /// Whether a site has them on.
+    pub(crate) fn shares(&self, site: &str) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.bells().has(site))
+    }
+
+    /// Shared files, if a site has them on.
+    pub(crate) fn shared(&self) -> Option<&Arc<Shared>> {
+        self.shared.as_ref()
     }
 
     /// Runs work on a blocking thread when it is its turn.
@@ -58,6 +77,13 @@ impl Desk {
     #[cfg(test)]
     pub(crate) fn with_relay(self, relay: RelayShared) -> Self {
         Self { relay, ..self }
+    }
+
+    /// A site gave packages of these names: whose agents they speak of, its shared files are.
+    pub(crate) fn learned<'a>(&self, site: &str, packages: impl IntoIterator<Item = &'a [u8]>) {
+        if let Some(shared) = &self.shared {
+            shared.learned(site, packages);
+        }
     }
 
     /// What the sites say of themselves.

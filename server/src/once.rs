@@ -14,6 +14,7 @@ use crate::desk::Desk;
 use crate::pipeline::Trouble;
 use crate::pull::Tally;
 use crate::schedule::{self, Puller, Turn};
+use crate::shared::task;
 
 /// How often the progress bar is drawn.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -22,6 +23,7 @@ const REDRAW: Duration = Duration::from_millis(100);
 pub(crate) async fn pull(sites: Vec<Site>, desk: &Arc<Desk>, stop: &Shutdown) -> Result<(), Failure> {
     let mut tasks = JoinSet::new();
     let mut tallies = Vec::new();
+    let sharing: Vec<_> = sites.iter().filter(|site| desk.shares(&site.name)).cloned().collect();
     for mut site in sites {
         site.sync.standing = false;
         let mut puller = Puller::new(site, Arc::clone(desk), stop.clone());
@@ -47,7 +49,31 @@ pub(crate) async fn pull(sites: Vec<Site>, desk: &Arc<Desk>, stop: &Shutdown) ->
     bar.finish_and_clear();
     schedule::last_flush(desk).await.map_err(|trouble| Failure::Temporary(trouble.to_string()))?;
     done.sort_by(|a, b| a.0.cmp(&b.0));
-    summary(&done)
+    let pulled = summary(&done);
+    let synced = tokio::select! {
+        synced = sync(sharing, desk, stop) => synced,
+        () = stop.aborting() => Err(Failure::Temporary("stopped before all shared files were synced".into())),
+    };
+    pulled.and(synced)
+}
+
+/// Syncs shared files once, and prints a line for each site. Fails if one of them failed.
+async fn sync(sites: Vec<Site>, desk: &Arc<Desk>, stop: &Shutdown) -> Result<(), Failure> {
+    let Some(shared) = desk.shared().filter(|_| !sites.is_empty()) else { return Ok(()) };
+    let done = task::once(shared, sites, desk, stop).await;
+    let failed = done.iter().filter(|(_, result)| result.is_err()).count();
+    let mut out = io::stdout().lock();
+    for (site, result) in &done {
+        // Nobody reads it: no reason to fail.
+        let _ = match result {
+            Ok(words) => writeln!(out, "{site}: shared files: {words}"),
+            Err(fault) => writeln!(out, "{site}: shared files: not synced: {fault}"),
+        };
+    }
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Failure::Unavailable(format!("shared files of {failed} of {} sites could not be synced", done.len())))
 }
 
 fn progress_bar() -> ProgressBar {

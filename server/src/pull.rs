@@ -12,7 +12,7 @@ mod moving;
 mod node;
 mod prompt;
 mod receive;
-mod relay;
+pub(crate) mod relay;
 mod remote;
 mod session;
 mod stock;
@@ -21,6 +21,7 @@ mod tally;
 mod visit;
 mod way;
 
+pub(crate) use connect::{Connection, connect};
 pub(crate) use journal::Journal;
 pub(crate) use listing::Listing;
 pub(crate) use relay::{Answer, Shared as RelayShared};
@@ -39,7 +40,6 @@ use crate::config::{PullMode, Site};
 use crate::desk::Desk;
 use crate::ledger::Mode;
 use crate::pipeline::Trouble;
-use connect::Connection;
 use remote::{Remote, Way};
 use session::Session;
 use visit::Visit;
@@ -92,7 +92,7 @@ impl Kind {
 
 /// Asks a site what it holds, and nothing else; over relay under `epoch`.
 pub(crate) async fn list(site: &Site, epoch: u64) -> Result<(Kind, Listing), Fault> {
-    match connect::connect(site).await? {
+    match connect(site).await? {
         Connection::Plain(stream) => list_over(*stream, Kind::Stock, site).await,
         Connection::Tls(stream, kind) => list_over(*stream, kind, site).await,
         Connection::Relay(stream) => Ok((Kind::Tidegate, relay::list(site, epoch, *stream).await?)),
@@ -101,7 +101,7 @@ pub(crate) async fn list(site: &Site, epoch: u64) -> Result<(Kind, Listing), Fau
 
 /// Asks a site that speaks relay what it says to an epoch, and nothing else.
 pub(crate) async fn greet(site: &Site, purpose: Purpose, epoch: u64) -> Result<Answer, Fault> {
-    match connect::connect(site).await? {
+    match connect(site).await? {
         Connection::Relay(stream) => relay::greet(site, purpose, epoch, *stream).await,
         Connection::Plain(_) | Connection::Tls(..) => Err(Fault::Site(
             "it does not speak relay, and Tentacle knows no epoch: there is nothing to ask".into(),
@@ -135,7 +135,7 @@ impl Attempt<'_> {
             return Outcome::unreached(Err(Fault::Here(trouble)));
         }
         let connected = tokio::select! {
-            connected = connect::connect(self.site) => connected,
+            connected = connect(self.site) => connected,
             () = self.stop.draining() => return Outcome::unreached(Ok(Ended::Stopped)),
         };
         match connected {

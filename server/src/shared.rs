@@ -10,19 +10,25 @@
 //! - [`names`]: which files are pairs, and whose. [`learn`], [`scope`]: which of them are a site's.
 //! - [`here`]: what lies in the central's directories. [`objects`]: contents on their way, and those that one end lost.
 //! - [`store`]: what is remembered. [`decide`]: what becomes of a pair. [`command`]: what an operator sees and does.
+//! - [`session`]: one sync of a site, over a [`remote`]. [`task`]: when each is synced; [`turn`]: how many at a time.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "the sync that uses it is being joined to it"))]
+#![cfg_attr(not(test), expect(dead_code, reason = "`status` is being joined to it"))]
 
+mod blocking;
 pub(crate) mod command;
 pub(crate) mod decide;
 mod here;
 mod learn;
 pub(crate) mod names;
 mod objects;
+mod remote;
 mod scope;
+mod session;
 pub(crate) mod store;
+pub(crate) mod task;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
@@ -37,6 +43,7 @@ use tidegate_spool::shared::{Pair, Workshop};
 
 use crate::config::shared::{Give, Learn as Learning, SiteShared};
 use crate::config::{self, Config};
+use crate::crash::Crash;
 use crate::ledger::seconds;
 use decide::Uploads;
 use here::Here;
@@ -46,6 +53,8 @@ use objects::Objects;
 use scope::{Grounds, Scope};
 use store::claims::{Claimed, Terms};
 use store::{Store, StoreError};
+use task::Bells;
+use turn::Turns;
 
 /// Below the state directory: the memory, and the contents.
 const MEMORY: &str = "shared";
@@ -91,6 +100,9 @@ pub(crate) struct Shared {
     workshop: Workshop,
     learn: Learn,
     swept: Mutex<Option<Instant>>,
+    bells: Bells,
+    turns: Arc<Turns>,
+    crash: Crash,
 }
 
 impl std::fmt::Debug for Shared {
@@ -157,6 +169,10 @@ impl Rules {
 impl Shared {
     /// Opens it; `None`: no site shares files.
     pub(crate) fn open(config: &Config) -> Result<Option<Arc<Self>>, SharedError> {
+        Self::open_with(config, Crash::from_environment())
+    }
+
+    fn open_with(config: &Config, crash: Crash) -> Result<Option<Arc<Self>>, SharedError> {
         let rules = Rules::of(config);
         if rules.sites.is_empty() {
             return Ok(None);
@@ -179,6 +195,7 @@ impl Shared {
         for site in rules.sites() {
             learn.know(site, store.agents(site)?);
         }
+        let bells = Bells::new(rules.sites());
         Ok(Some(Arc::new(Self {
             settings,
             rules,
@@ -188,6 +205,9 @@ impl Shared {
             workshop,
             learn,
             swept: Mutex::default(),
+            bells,
+            turns: Arc::default(),
+            crash,
         })))
     }
 
@@ -310,6 +330,19 @@ impl Shared {
         let directory = &self.settings.directory;
         self.objects.sweep(&needed, keep, now).map_err(failed("cannot remove old contents of", directory))?;
         Ok(())
+    }
+
+    /// What rings for a sync.
+    pub(crate) fn bells(&self) -> &Bells {
+        &self.bells
+    }
+
+    fn turns(&self) -> &Arc<Turns> {
+        &self.turns
+    }
+
+    fn crash(&self) -> &Crash {
+        &self.crash
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -21,14 +21,14 @@ const NO_RELAY: &str = "the site does not have relay, and pull_mode = \"relay\" 
 
 /// A connection on which nothing has been said yet.
 #[derive(Debug)]
-pub(super) enum Connection {
+pub(crate) enum Connection {
     Plain(Box<Prompt>),
     Tls(Box<TlsStream<Prompt>>, Kind),
     Relay(Box<TlsStream<Prompt>>),
 }
 
 /// Connects to a site.
-pub(super) async fn connect(site: &Site) -> Result<Connection, Fault> {
+pub(crate) async fn connect(site: &Site) -> Result<Connection, Fault> {
     let patience = site.sync.timeout;
     let stream = Prompt::new(tcp(site, patience).await?);
     let Some(files) = &site.tls else { return Ok(Connection::Plain(Box::new(stream))) };

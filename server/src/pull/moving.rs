@@ -47,6 +47,7 @@ impl<W: Way> Visit<'_, W> {
                 let site = self.site.name.clone();
                 let received = vec![Received { name, body: body.finish(), modified }];
                 let kept = self.disk(move |pipeline| pipeline.accept(&site, received)).await?;
+                self.desk.learned(&self.site.name, kept.iter().map(|kept| kept.name.as_bytes()));
                 if kept.is_empty() {
                     // It was damaged on this disk: after another word from us a node would delete it.
                     self.remote.hang_up();

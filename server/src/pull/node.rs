@@ -49,6 +49,7 @@ impl<W: Way> Visit<'_, W> {
                     let site = self.site.name.clone();
                     let received: Vec<_> = batch.iter().map(|received| received.name.clone()).collect();
                     let kept = self.disk(move |pipeline| pipeline.accept(&site, batch)).await?;
+                    self.desk.learned(&self.site.name, kept.iter().map(|kept| kept.name.as_bytes()));
                     // What was damaged here stays there, and is asked for again in the next visit.
                     let here: HashSet<&Name> = kept.iter().map(|kept| &kept.name).collect();
                     self.skipped.extend(received.iter().filter(|name| !here.contains(name)).cloned());

@@ -23,7 +23,7 @@ mod job;
 mod refusal;
 mod stream;
 
-use refusal::fault;
+pub(crate) use refusal::fault;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -42,6 +42,9 @@ use stream::Stream;
 
 /// The longest time for a listing; one that takes longer is given up.
 const LISTING_TIME: Duration = Duration::from_secs(600);
+
+/// Of a rate, shared files have this part, on a connection of their own.
+pub(crate) const SHARED_PART: u64 = 4;
 
 /// What the connections of all sites share.
 #[derive(Debug, Default)]
@@ -78,7 +81,10 @@ where
         Ok(answer) => answer,
         Err(trouble) => return (Duration::ZERO, Err(trouble.into())),
     };
-    let hello = hello(attempt.site, Purpose::Stream, epoch);
+    let mut hello = hello(attempt.site, Purpose::Stream, epoch);
+    if attempt.desk.shares(&attempt.site.name) {
+        hello.rate -= hello.rate / SHARED_PART;
+    }
     let link = Link::new(stream, Puller::new(hello, Duration::ZERO), attempt.site.sync.timeout);
     Stream::new(link, attempt, full).run().await
 }
@@ -164,12 +170,12 @@ async fn leave<S: AsyncRead + AsyncWrite + Unpin>(mut link: Link<S, Puller>) {
     link.shutdown().await;
 }
 
-fn out_of_turn(event: &PullerEvent) -> Fault {
+pub(crate) fn out_of_turn(event: &PullerEvent) -> Fault {
     Fault::Site(format!("the node said {event:.40?} out of turn"))
 }
 
 /// What this server says first.
-fn hello(site: &Site, purpose: Purpose, epoch: u64) -> Hello {
+pub(crate) fn hello(site: &Site, purpose: Purpose, epoch: u64) -> Hello {
     Hello {
         purpose,
         standing: site.sync.standing,

@@ -52,6 +52,7 @@ impl<W: Way> Visit<'_, W> {
                     batch.iter().map(|received| (received.name.clone(), received.modified)).collect();
                 let site = self.site.name.clone();
                 let kept = self.disk(move |pipeline| pipeline.hold(&site, batch)).await?;
+                self.desk.learned(&self.site.name, kept.iter().map(|kept| kept.name.as_bytes()));
                 self.take_away(kept, &times).await?;
             }
         }

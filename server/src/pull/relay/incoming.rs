@@ -58,6 +58,11 @@ impl Batch {
         self.came.is_empty()
     }
 
+    /// What its packages are called.
+    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.came.iter().map(|came| came.relayed.name.as_bytes())
+    }
+
     /// Its packages, for the pipeline. What they cost stays.
     pub(super) fn packages(&mut self) -> Vec<Relayed> {
         std::mem::take(&mut self.came).into_iter().map(|came| came.relayed).collect()

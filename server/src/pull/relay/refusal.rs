@@ -43,6 +43,10 @@ fn said(site: &str, farewell: &Farewell) -> Fault {
             "the node gives this server no packages{text}; it wants a certificate with the server role: \
              tidegate-certs issue server NAME"
         )),
+        CloseCode::NotOffered => Fault::Refused(format!(
+            "the node does not share its files{text}: write `sync_shared = true` at the top of its configuration \
+             (tidegate-buffer-node) and start it again, or `sync_shared = false` for the site {site} here"
+        )),
         _ => Fault::Site(format!("the node ended the connection: {farewell}")),
     }
 }

@@ -25,6 +25,7 @@ where
         if sabotage::breaks(Switch::DeleteBeforeLedger) {
             self.ack(batch.last());
         }
+        self.attempt.desk.learned(&self.attempt.site.name, batch.names());
         let drained = self.due.drained.is_some_and(|after| self.incoming.taken() >= after);
         let due = &mut self.due;
         let job = Job {
@@ -146,6 +147,10 @@ where
 
     /// What the node says of itself. It needs no credit for it, so not every word of it costs work here.
     pub(super) fn status(&mut self, status: &Status) {
+        if let (Some(shared), Some(sign)) = (self.attempt.desk.shared(), status.shared_sign) {
+            // A comparison, and the next word may be long in coming.
+            shared.bells().heard(&self.attempt.site.name, sign);
+        }
         let now = Instant::now();
         if self.told.is_some_and(|told| now < told + STATUS_INTERVAL) {
             return;

@@ -1,0 +1,162 @@
+//! What a round has to do: every pair that this server and the site could share, decided.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use tidegate_proto::Name;
+use tidegate_spool::shared::{Digest, Seen};
+
+use crate::ledger::milliseconds;
+use crate::shared::Shared;
+use crate::shared::decide::{End, Intent, Question, Step, Waiting, decide, has_lost_all};
+use crate::shared::here::Here;
+use crate::shared::names::kind_of;
+use crate::shared::store::StoreError;
+use crate::shared::store::pairs::{Origin, Pair, There};
+use crate::shared::store::sites::Counts;
+
+/// A step that changes something at one end.
+#[derive(Debug, Clone)]
+pub(super) struct Planned {
+    pub(super) name: Name,
+    pub(super) step: Step,
+    /// What the decision took for agreed.
+    pub(super) agreed: Option<Digest>,
+    pub(super) here: Option<Seen>,
+    pub(super) there: Option<Seen>,
+    /// What the site said last when it did not take it.
+    pub(super) refused: Option<String>,
+}
+
+/// What is only to be remembered.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ending {
+    Agree(Digest, Origin),
+    Forget,
+    /// There is nothing to push.
+    NoWish,
+}
+
+/// What is to be done.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) steps: Vec<Planned>,
+    pub(super) endings: Vec<(Name, Ending)>,
+    pub(super) withheld: Vec<Name>,
+    /// Something is decided only when it has been so for a while.
+    pub(super) waits: bool,
+    /// Pairs at the other end that are none of the site's.
+    pub(super) foreign: u64,
+    pub(super) counts: Counts,
+}
+
+/// Decides about all pairs of a site.
+pub(super) fn plan(shared: &Shared, site: &str) -> Result<Plan, StoreError> {
+    let pairs = shared.store().pairs(site)?;
+    let scope = shared.scope(site)?;
+    let uploads = shared.uploads(site);
+    let here = shared.here();
+    let now = milliseconds(SystemTime::now());
+    let agreed = || pairs.iter().filter(|(_, pair)| pair.agreed.is_some());
+    let lost_there =
+        has_lost_all(agreed().count(), agreed().filter(|(_, pair)| pair.there.is_some()).count());
+    let lost_here = lost_here(shared, &here, &pairs)?;
+    let mut plan = Plan::default();
+    let names: BTreeSet<&[u8]> = pairs.keys().map(|name| &**name).chain(scope.names()).collect();
+    for name in names {
+        let pair = pairs.get(name).cloned().unwrap_or_default();
+        let (true, Some(kind), Ok(parsed)) = (scope.contains(name), kind_of(name), Name::parse_listed(name))
+        else {
+            plan.foreign += u64::from(pair.there.is_some());
+            continue;
+        };
+        let question = Question {
+            kind,
+            agreed: pair.agreed,
+            intent: pair.intent,
+            here: here.end(name),
+            there: end(pair.there.as_ref(), now, shared.interval()),
+            may_give: scope.may_give(name),
+            uploads,
+            was_before: was_before(shared, site, name, &pair)?,
+            pushed: pair.wished.is_some(),
+            lost_here,
+            lost_there,
+        };
+        let step = decide(&question);
+        if question.here.digest.is_some() || question.there.digest.is_some() {
+            plan.counts.add(&step, pair.refused.is_some());
+        }
+        plan.add(parsed, &question, step, here.get(name), pair);
+    }
+    Ok(plan)
+}
+
+impl Plan {
+    fn add(&mut self, name: Name, question: &Question, step: Step, here: Option<Seen>, pair: Pair) {
+        let ending = match step {
+            Step::Agree(digest) => Ending::Agree(digest, from(question.intent, digest)),
+            Step::Forget => Ending::Forget,
+            Step::Rest | Step::Leave if question.pushed => Ending::NoWish,
+            Step::Rest | Step::Leave => return,
+            Step::Withhold => return self.withheld.push(name),
+            // Only an operator knows.
+            Step::Wait(Waiting::LostHere) => return,
+            Step::Wait(Waiting::Here | Waiting::There) => {
+                self.waits = true;
+                return;
+            }
+            Step::Place { .. } | Step::Remove { .. } | Step::Take { .. } | Step::Drop { .. } => {
+                let (agreed, there) = (question.agreed(), pair.there.as_ref().map(seen));
+                let refused = pair.refused.map(|refusal| refusal.words);
+                return self.steps.push(Planned { name, step, agreed, here, there, refused });
+            }
+        };
+        self.endings.push((name, ending));
+    }
+}
+
+/// Whether this end shows nothing of all that was ever agreed, with any site. One pair that is there says no.
+fn lost_here(shared: &Shared, here: &Here, pairs: &BTreeMap<Box<[u8]>, Pair>) -> Result<bool, StoreError> {
+    let shown = |pairs: &BTreeMap<Box<[u8]>, Pair>| {
+        let agreed = pairs.iter().filter(|(_, pair)| pair.agreed.is_some());
+        let (missing, there): (Vec<_>, Vec<_>) = agreed.partition(|(name, _)| here.get(name).is_none());
+        (missing.len() + there.len(), there.len())
+    };
+    if let (0, _) | (_, 1..) = shown(pairs) {
+        return Ok(false);
+    }
+    let mut sum = (0, 0);
+    for site in shared.sites() {
+        let (agreed, there) = shown(&shared.store().pairs(site)?);
+        sum = (sum.0 + agreed, sum.1 + there);
+    }
+    Ok(has_lost_all(sum.0, sum.1))
+}
+
+/// Whose content both ends have: a step that was begun says so.
+fn from(intent: Option<Intent>, digest: Digest) -> Origin {
+    if intent == Some(Intent::Up(Some(digest))) { Origin::There } else { Origin::Here }
+}
+
+/// What the site shows. Without a fitting `.md5` somebody may be writing it, for a while.
+fn end(there: Option<&There>, now: i64, interval: Duration) -> End {
+    let Some(there) = there else { return End::NONE };
+    let since = there.unfit_since.map(|since| now.saturating_sub(since));
+    let interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+    End { digest: Some(there.digest), fits: there.fits, settled: since.is_none_or(|since| since >= interval) }
+}
+
+/// Whether what is there is an old content. Asked only where it may decide.
+fn was_before(shared: &Shared, site: &str, name: &[u8], pair: &Pair) -> Result<bool, StoreError> {
+    match pair.there {
+        Some(there) if pair.agreed != Some(there.digest) => {
+            shared.store().was_before(site, name, &there.digest)
+        }
+        _ => Ok(false),
+    }
+}
+
+pub(super) fn seen(there: &There) -> Seen {
+    Seen { digest: there.digest, size: there.size, fits: there.fits }
+}

@@ -1,0 +1,76 @@
+//! A node that lies, and one that shows what is none of its business.
+
+use super::*;
+use fake::Held;
+
+/// A pair that no agent of the site has.
+fn foreign(n: usize) -> Name {
+    Name::parse_listed(&Key::of_agent(format!("another site's {n}").as_bytes()).conf()).unwrap()
+}
+
+#[test]
+fn what_is_none_of_the_sites_is_counted_and_never_asked_for() {
+    let world = World::new();
+    let (secret, zip) = (foreign(0), Name::parse_listed(b"tools.zip").unwrap());
+    put(world.central.path(), &secret.to_string(), "another site's secret", true);
+    world.node.put(&foreign(1), b"claimed without a word");
+    world.node.put(&zip, b"collections never come up");
+    world.put_there(0, "its own");
+    let shared = world.open(Crash::default());
+    let report = world.sync(&shared).unwrap();
+    assert_eq!(report.foreign, 2);
+    assert_eq!(*world.node.log.borrow(), [format!("fetch {}", conf(0))]);
+    assert_eq!(world.here().len(), 2);
+    let calls = world.node.calls();
+    world.sync(&shared).unwrap();
+    assert_eq!(world.node.calls(), calls + 1, "nor is it looked at again");
+}
+
+#[test]
+fn what_is_too_large_is_refused_before_a_byte_of_it_comes_and_goes_nowhere() {
+    let world = World::new();
+    world.put_there(0, &"x".repeat(1_001));
+    world.put(1, &"x".repeat(1_001));
+    world.put(2, "fits");
+    let shared = world.open(Crash::default());
+    let report = world.sync(&shared).unwrap();
+    assert!(report.refused && !report.unfinished);
+    assert_eq!(report.told.count(Did::Refused), 2);
+    assert_eq!(*world.node.log.borrow(), [format!("place {}", conf(2))]);
+    let report = world.sync(&shared).unwrap();
+    assert!(report.refused && report.told.count(Did::Refused) == 0);
+    // What cannot be kept is not overwritten.
+    world.put(0, "small");
+    world.sync(&shared).unwrap();
+    assert_eq!(world.there()[&conf(0)].len(), 1_001);
+}
+
+#[test]
+fn bytes_that_are_not_what_was_announced_are_thrown_away_and_told() {
+    let world = World::new();
+    world.put_there(0, "announced");
+    world.node.gives.borrow_mut().insert(conf(0), b"delivered".to_vec());
+    let shared = world.open(Crash::default());
+    let report = world.sync(&shared).unwrap();
+    assert!(report.refused && world.here().is_empty());
+    assert_eq!(report.told.count(Did::Refused), 1);
+    assert!(!shared.objects().has(&digest(b"delivered")) && !shared.objects().has(&digest(b"announced")));
+    assert_eq!(world.sync(&shared).unwrap().told.count(Did::Refused), 0, "once");
+    world.node.gives.borrow_mut().clear();
+    world.settle("it gives what it says");
+    assert_eq!(world.here()[&conf(0)], "announced");
+}
+
+#[test]
+fn a_pair_that_is_shown_and_never_given_keeps_nobody_busy() {
+    let world = World::new();
+    let seen = Held { content: b"never given".to_vec(), fits: true }.seen();
+    world.node.lies.borrow_mut().insert(conf(0), seen);
+    world.put(1, "goes all the same");
+    let shared = world.open(Crash::default());
+    let report = world.sync(&shared).unwrap();
+    assert!(report.unfinished, "it may have changed meanwhile");
+    assert!(world.node.calls() < 12, "a few rounds: {}", world.node.calls());
+    assert_eq!(world.there()[&conf(1)], "goes all the same");
+    assert!(world.here().len() == 1);
+}

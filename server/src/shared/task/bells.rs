@@ -1,0 +1,170 @@
+//! What rings for a sync of a site: the node's sign, a change here, a new claim, an operator's wish.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// A bell for each site that shares files.
+#[derive(Debug, Default)]
+pub(crate) struct Bells(HashMap<String, Bell>);
+
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    notify: Notify,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rung: bool,
+    /// The sign that the node said last.
+    heard: Option<u64>,
+    /// The sign of what is known of the node.
+    known: Option<u64>,
+    /// The sign that the node had said before the last sync that went well. It may be wrong for good; then it is no
+    /// reason for a sync at every word of the node.
+    tried: Option<u64>,
+}
+
+impl Bells {
+    pub(crate) fn new<'a>(sites: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(sites.into_iter().map(|site| (site.to_owned(), Bell::default())).collect())
+    }
+
+    /// A node has told the sign of its shared files.
+    pub(crate) fn heard(&self, site: &str, sign: u64) {
+        let Some(bell) = self.0.get(site) else { return };
+        let mut state = bell.lock();
+        let is_news = state.heard.replace(sign) != Some(sign);
+        if state.known == Some(sign) {
+            state.tried = None;
+        } else if is_news || state.tried != Some(sign) {
+            bell.ring(state);
+        }
+    }
+
+    /// There is something to do for a site.
+    pub(crate) fn ring(&self, site: &str) {
+        if let Some(bell) = self.0.get(site) {
+            bell.ring(bell.lock());
+        }
+    }
+
+    /// Whether a site shares files.
+    pub(crate) fn has(&self, site: &str) -> bool {
+        self.0.contains_key(site)
+    }
+
+    pub(super) fn of(&self, site: &str) -> Option<&Bell> {
+        self.0.get(site)
+    }
+}
+
+impl Bell {
+    fn ring(&self, mut state: MutexGuard<'_, State>) {
+        state.rung = true;
+        self.notify.notify_one();
+    }
+
+    /// Completes when it has rung since the last sync began.
+    pub(super) async fn rung(&self) {
+        while !self.lock().rung {
+            self.notify.notified().await;
+        }
+    }
+
+    /// A sync begins: what rings from now on is for the next. Returns the sign that the node has said.
+    pub(super) fn begin(&self) -> Option<u64> {
+        let mut state = self.lock();
+        state.rung = false;
+        state.heard
+    }
+
+    /// A sync went well, which began when the node had said `heard`; what is known of the node has the sign `known`.
+    /// Returns whether the node says something else all the same.
+    pub(super) fn end(&self, heard: Option<u64>, known: u64) -> bool {
+        let mut state = self.lock();
+        (state.known, state.tried) = (Some(known), heard);
+        let differs = state.heard.is_some_and(|sign| sign != known);
+        // It was said after the beginning.
+        if differs && state.heard != heard {
+            self.ring(state);
+        }
+        differs
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Changed in single steps: sound even after a panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bells() -> Bells {
+        Bells::new(["a", "b"])
+    }
+
+    fn is_rung(bells: &Bells, site: &str) -> bool {
+        bells.of(site).unwrap().lock().rung
+    }
+
+    /// A sync of `a` that goes well.
+    fn sync(bells: &Bells, known: u64) -> bool {
+        let bell = bells.of("a").unwrap();
+        let heard = bell.begin();
+        bell.end(heard, known)
+    }
+
+    #[tokio::test]
+    async fn a_sign_that_is_not_known_rings_and_one_that_is_does_not() {
+        let bells = bells();
+        bells.heard("a", 7);
+        bells.of("a").unwrap().rung().await;
+        assert!(!is_rung(&bells, "b"), "nothing of one site concerns another");
+        assert!(!sync(&bells, 7));
+        bells.heard("a", 7);
+        assert!(!is_rung(&bells, "a"));
+        bells.heard("a", 8);
+        assert!(is_rung(&bells, "a"));
+        bells.heard("nobody", 8);
+        bells.ring("nobody");
+    }
+
+    #[test]
+    fn a_sign_that_stays_wrong_does_not_ring_at_every_word() {
+        let bells = bells();
+        bells.heard("a", 7);
+        assert!(sync(&bells, 6), "the node says something else than it shows");
+        for _ in 0..3 {
+            bells.heard("a", 7);
+            assert!(!is_rung(&bells, "a"));
+        }
+        bells.heard("a", 6);
+        bells.heard("a", 7);
+        assert!(is_rung(&bells, "a"), "it changed in between");
+    }
+
+    #[test]
+    fn what_rings_during_a_sync_is_for_the_next() {
+        let bells = bells();
+        let bell = bells.of("a").unwrap();
+        bells.heard("a", 1);
+        let heard = bell.begin();
+        bells.heard("a", 2);
+        assert!(bell.end(heard, 1));
+        assert!(is_rung(&bells, "a"));
+        assert!(!sync(&bells, 2));
+        let heard = bell.begin();
+        bells.ring("a");
+        assert!(!bell.end(heard, 2));
+        assert!(is_rung(&bells, "a"));
+        // What it said before the sync changed is no news after it.
+        let heard = bell.begin();
+        bells.heard("a", 3);
+        assert!(!bell.end(heard, 3));
+    }
+}
