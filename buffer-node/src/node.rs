@@ -91,10 +91,9 @@ impl Node {
         fatal: Fatal,
     ) -> Result<(Self, Recovery, JoinHandle<()>), StartError> {
         let (spool, recovery) = Spool::open(config.spool.clone())?;
-        let directories = config.filters.directories();
         let (overwrite, sync) = (config.overwrite, config.sync_shared.as_ref());
         let shared =
-            Shared::open(&config.directory, &directories, overwrite, config.shared, sync, fatal.clone())
+            Shared::open(&config.directory, &config.filters, overwrite, config.shared, sync, fatal.clone())
                 .map_err(StartError::Shared)?;
         let (committer, thread) =
             Committer::start(spool.clone(), fatal.clone()).map_err(StartError::Thread)?;

@@ -42,6 +42,7 @@ use tracing::warn;
 
 use crate::config::{SharedLimits, SyncShared};
 use crate::fatal::Fatal;
+use crate::filters::Filters;
 use crate::layout;
 use crate::pairs;
 use durable_files::DurableFiles;
@@ -92,7 +93,7 @@ impl Shared {
     /// Makes the directories and removes what an earlier process left unfinished.
     pub(crate) fn open(
         root: &Path,
-        directories: &[&str],
+        filters: &Filters,
         overwrite: bool,
         limits: SharedLimits,
         sync: Option<&SyncShared>,
@@ -106,15 +107,22 @@ impl Shared {
                 warn!(path = %path.display(), %error, "does not belong here and cannot be removed; look at it");
             }
         }
+        let directories = filters.directories().into_iter();
         let directories: Vec<PathBuf> =
-            directories.iter().map(|directory| layout::shared_directory(root, directory)).collect();
+            directories.map(|directory| layout::shared_directory(root, directory)).collect();
         for directory in &directories {
             durable::create_dir_all(directory)?;
             check_file_system(directory, &temporary)?;
         }
         // Those found may have been made by a process that died before it could fsync their names.
         durable::sync_dir(root)?;
-        let synced = sync.map(|sync| Synced::open(root, sync)).transpose()?;
+        let synced = match sync {
+            Some(sync) => Some(Synced::open(root, sync)?),
+            None => {
+                synced::finish(root, filters)?;
+                None
+            }
+        };
         Ok(Self {
             root: root.into(),
             overwrite,

@@ -19,6 +19,7 @@ use super::guard::Known;
 use super::stamp::Stamp;
 use super::{Found, Shared, find};
 use crate::config::SyncShared;
+use crate::filters::Filters;
 use crate::layout;
 use crate::pairs::{Half, Halves, NoPair, Pairs};
 
@@ -75,8 +76,7 @@ impl Synced {
         let folders = pairs.kinds().iter().map(folder).collect();
         let wanted = pairs.clone();
         let tree = Tree::new(folders, Box::new(move |name| wanted.halves(name).is_ok()));
-        let pair_of = |name: &[u8]| pairs.halves(name).ok().map(|halves| pair(root, name, &halves));
-        let workshop = Workshop::open(&layout::workshop(root), &pair_of)?;
+        let workshop = open_workshop(root, &pairs)?;
         let synced = Self {
             known: Known::default(),
             workshop,
@@ -261,6 +261,19 @@ impl Shared {
         }
         synced.changed.send_replace(());
     }
+}
+
+/// Finishes what was half placed when the syncing was switched off: agents would have the two halves for ever.
+pub(super) fn finish(root: &Path, filters: &Filters) -> io::Result<()> {
+    match Pairs::of(filters) {
+        Some(pairs) if layout::workshop(root).exists() => open_workshop(root, &pairs).map(drop),
+        _ => Ok(()),
+    }
+}
+
+fn open_workshop(root: &Path, pairs: &Pairs) -> io::Result<Workshop> {
+    let pair_of = |name: &[u8]| pairs.halves(name).ok().map(|halves| pair(root, name, &halves));
+    Workshop::open(&layout::workshop(root), &pair_of)
 }
 
 fn pair(root: &Path, name: &[u8], halves: &Halves<'_>) -> Pair {

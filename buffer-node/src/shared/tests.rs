@@ -21,7 +21,8 @@ fn store(overwrite: bool) -> Store {
 }
 
 fn open(root: &Path, overwrite: bool) -> io::Result<Shared> {
-    Shared::open(root, &["conf"], overwrite, ROOM, None, Fatal::default())
+    let filters = Filters::parse(r".*\.conf:conf").expect("filters");
+    Shared::open(root, &filters, overwrite, ROOM, None, Fatal::default())
 }
 
 fn content(bytes: &[u8]) -> File {

@@ -1,7 +1,7 @@
 //! Uploads of agents where the sync server keeps pairs in step.
 
 use super::*;
-use crate::filters::{Filters, INSTALLED};
+use crate::filters::INSTALLED;
 use crate::pairs::Pairs;
 
 const WIDE: SharedLimits = SharedLimits { max_bytes: 1_000_000, max_files: 100 };
@@ -26,8 +26,7 @@ fn site(overwrite: bool) -> Site {
 
 fn open_synced(root: &Path, filters: &Filters, overwrite: bool) -> Shared {
     let sync = SyncShared { pairs: Pairs::of(filters).expect("pairs"), max_size: 100_000, reserve_bytes: 0 };
-    let directories = filters.directories();
-    Shared::open(root, &directories, overwrite, WIDE, Some(&sync), Fatal::default()).expect("opens")
+    Shared::open(root, filters, overwrite, WIDE, Some(&sync), Fatal::default()).expect("opens")
 }
 
 impl Site {
@@ -244,6 +243,20 @@ fn uploads_are_in_the_sign_at_once_and_edits_after_a_while() {
     fs::remove_file(site.path("a.conf")).expect("removes");
     let removed = (0..).find_map(|_| Some(asked()).filter(|sign| *sign != edited)).expect("is found");
     assert_eq!(removed, empty);
+}
+
+/// A kill between the two halves of a placing, and then the operator has switched it off.
+#[test]
+fn what_was_half_placed_is_finished_also_when_it_is_switched_off() {
+    let Site { shared, filters, root } = site(false);
+    drop(shared);
+    let at = |below: &str| root.path().join(below);
+    fs::write(at("conf/a.conf"), TWO.0).expect("writes");
+    fs::write(at("md5/a.md5"), ONE.1).expect("writes");
+    // As the workshop keeps it meanwhile.
+    fs::write(at("workshop/md5.a.conf"), TWO.1).expect("writes");
+    Shared::open(root.path(), &filters, false, WIDE, None, Fatal::default()).expect("opens");
+    assert_eq!(fs::read(at("md5/a.md5")).expect("is there"), TWO.1);
 }
 
 #[test]
