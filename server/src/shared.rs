@@ -269,21 +269,16 @@ impl Shared {
             now: seconds(SystemTime::now()),
         };
         let claims = self.store.write(|batch| {
-            let claims = news.agents.iter().map(|agent| Ok((agent, batch.claim(site, agent, &terms)?)));
-            let claims = claims.collect::<rusqlite::Result<Vec<_>>>()?;
-            let is_full =
-                claims.iter().flat_map(|(_, claims)| claims).any(|(_, claim)| *claim == Claimed::Full);
-            if news.overfull || is_full {
+            let claims = batch.claim(site, &news.agents, &terms)?;
+            if news.overfull || claims.iter().any(|(_, _, claim)| *claim == Claimed::Full) {
                 batch.overfull(site)?;
             }
             Ok(claims)
         })?;
         let mut more = false;
-        for (agent, claims) in claims {
-            for (key, claim) in claims {
-                more |= matches!(claim, Claimed::Now { .. });
-                say_claim(site, agent, key, &claim);
-            }
+        for (agent, key, claim) in claims {
+            more |= matches!(claim, Claimed::Now { .. });
+            say_claim(site, agent, key, &claim);
         }
         Ok(more)
     }

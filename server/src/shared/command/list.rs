@@ -1,5 +1,7 @@
 //! `shared list`: every pair with its state, and the versions that are kept.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use super::view::{Line, View};
@@ -13,12 +15,14 @@ use crate::shared::store::kept::Kept;
 pub(super) fn run(view: &View, site: Option<&str>) -> Result<Said, Failure> {
     let lines = view.lines(site)?;
     let kept = view.kept(site)?;
-    let pairs: Vec<_> = lines.iter().map(|line| document(line, &kept)).collect();
+    let conflicts = count(&kept);
+    let pairs: Vec<_> = lines.iter().map(|line| document(line, &conflicts)).collect();
     let versions: Vec<_> = kept.iter().map(kept_document).collect();
     Ok(Said { text: text(&lines, &kept), document: json!({ "pairs": pairs, "kept": versions }) })
 }
 
 fn text(lines: &[Line], kept: &[Kept]) -> String {
+    let conflicts = count(kept);
     let row = |line: &Line| {
         [
             line.site.clone(),
@@ -27,7 +31,7 @@ fn text(lines: &[Line], kept: &[Kept]) -> String {
             line.state.word().replace('-', " "),
             short(line.here),
             short(line.pair.there.map(|there| there.digest)),
-            remarks(line, kept).join("; "),
+            remarks(line, &conflicts).join("; "),
         ]
     };
     let header = ["SITE", "NAME", "AGENT", "STATE", "HERE", "THERE", "REMARKS"];
@@ -51,9 +55,9 @@ fn text(lines: &[Line], kept: &[Kept]) -> String {
     format!("{text}\n{table}`tidegate-server shared restore KEPT` puts one back here.\n")
 }
 
-fn remarks(line: &Line, kept: &[Kept]) -> Vec<String> {
+fn remarks(line: &Line, lost: &Conflicts<'_>) -> Vec<String> {
     let mut remarks: Vec<_> = line.remark.iter().cloned().collect();
-    if conflicts(line, kept) > 0 {
+    if conflicts(line, lost) > 0 {
         remarks.push("conflict: the other version is kept".into());
     }
     if !line.too.is_empty() {
@@ -62,12 +66,22 @@ fn remarks(line: &Line, kept: &[Kept]) -> Vec<String> {
     remarks
 }
 
-fn conflicts(line: &Line, kept: &[Kept]) -> usize {
-    let is_one = |kept: &&Kept| kept.site == line.site && kept.name == line.name && kept.why == Why::Conflict;
-    kept.iter().filter(is_one).count()
+/// How many versions of each site's pairs lost a conflict.
+type Conflicts<'a> = HashMap<(&'a str, &'a [u8]), u64>;
+
+fn count(kept: &[Kept]) -> Conflicts<'_> {
+    let mut conflicts = Conflicts::new();
+    for kept in kept.iter().filter(|kept| kept.why == Why::Conflict) {
+        *conflicts.entry((&kept.site, &kept.name)).or_default() += 1;
+    }
+    conflicts
 }
 
-fn document(line: &Line, kept: &[Kept]) -> Value {
+fn conflicts(line: &Line, conflicts: &Conflicts<'_>) -> u64 {
+    conflicts.get(&(&*line.site, &*line.name)).copied().unwrap_or(0)
+}
+
+fn document(line: &Line, lost: &Conflicts<'_>) -> Value {
     let pair = &line.pair;
     json!({
         "site": line.site,
@@ -84,7 +98,7 @@ fn document(line: &Line, kept: &[Kept]) -> Value {
         "refused": pair.refused.as_ref().map(|refusal| &refusal.words),
         "refused_at": pair.refused.as_ref().map(|refusal| refusal.at),
         "pushed": pair.wished,
-        "conflicts": conflicts(line, kept),
+        "conflicts": conflicts(line, lost),
         "claimed_too": line.too,
     })
 }

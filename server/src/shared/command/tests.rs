@@ -39,7 +39,8 @@ impl Central {
 
     fn claim(&self, site: &str, agent: &str, may_give: bool) {
         let terms = Terms { configured: &|_| true, may_give: &|_: Key| may_give, max: 10, now: 1 };
-        self.store.write(|batch| batch.claim(site, agent.as_bytes(), &terms)).unwrap();
+        let agents = [agent.as_bytes().into()];
+        self.store.write(|batch| batch.claim(site, &agents, &terms).map(drop)).unwrap();
     }
 
     fn shows(&self, site: &str, name: &str, content: &str) {

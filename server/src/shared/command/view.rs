@@ -32,6 +32,16 @@ pub(super) struct View {
 struct SiteView {
     scope: Scope,
     pairs: BTreeMap<Box<[u8]>, Pair>,
+    lost_there: bool,
+}
+
+impl SiteView {
+    fn new(scope: Scope, pairs: BTreeMap<Box<[u8]>, Pair>) -> Self {
+        let agreed = || pairs.values().filter(|pair| pair.agreed.is_some());
+        let shown = agreed().filter(|pair| pair.there.is_some()).count();
+        let lost_there = has_lost_all(agreed().count(), shown);
+        Self { scope, pairs, lost_there }
+    }
 }
 
 /// A pair at a site.
@@ -99,7 +109,7 @@ impl View {
         if let Some(store) = &store {
             for site in rules.sites() {
                 let scope = rules.scope(site, store, &mut here)?;
-                sites.insert(site.to_owned(), SiteView { scope, pairs: store.pairs(site)? });
+                sites.insert(site.to_owned(), SiteView::new(scope, store.pairs(site)?));
             }
         }
         let agreed = || {
@@ -191,8 +201,6 @@ impl View {
         pair: &Pair,
         store: &Store,
     ) -> Result<Question, Failure> {
-        let agreed = || of_site.pairs.values().filter(|pair| pair.agreed.is_some());
-        let shown = agreed().filter(|pair| pair.there.is_some()).count();
         let here = self.here.end(name);
         Ok(Question {
             kind,
@@ -204,12 +212,14 @@ impl View {
             may_give: of_site.scope.may_give(name),
             uploads: self.rules.uploads(site),
             was_before: match pair.there {
-                Some(there) => store.was_before(site, name, &there.digest)?,
-                None => false,
+                Some(there) if pair.agreed != Some(there.digest) => {
+                    store.was_before(site, name, &there.digest)?
+                }
+                _ => false,
             },
             pushed: pair.wished.is_some(),
             lost_here: self.lost_here,
-            lost_there: has_lost_all(agreed().count(), shown),
+            lost_there: of_site.lost_there,
         })
     }
 

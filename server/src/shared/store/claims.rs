@@ -95,17 +95,35 @@ impl Store {
 }
 
 impl Batch<'_> {
-    /// A site sent a package of this agent: what came of each of its keys.
-    pub(crate) fn claim(
+    /// A site sent packages of these agents: what came of each of their keys.
+    pub(crate) fn claim<'a>(
+        &self,
+        site: &str,
+        agents: &'a [Box<[u8]>],
+        terms: &Terms<'_>,
+    ) -> rusqlite::Result<Vec<(&'a [u8], Key, Claimed)>> {
+        let mut count = self.0.prepare_cached("SELECT count(*) FROM claim WHERE site = ?1")?;
+        let known: usize = count.query_row([site], |row| row.get(0))?;
+        let mut room = terms.max.saturating_sub(known);
+        let mut claims = Vec::new();
+        for agent in agents {
+            for key in keys_of(agent) {
+                let claimed = self.claim_key(site, agent, key, room > 0, terms)?;
+                room -= usize::from(matches!(claimed, Claimed::Now { .. }));
+                claims.push((&**agent, key, claimed));
+            }
+        }
+        Ok(claims)
+    }
+
+    fn claim_key(
         &self,
         site: &str,
         agent: &[u8],
+        key: Key,
+        has_room: bool,
         terms: &Terms<'_>,
-    ) -> rusqlite::Result<Vec<(Key, Claimed)>> {
-        keys_of(agent).map(|key| Ok((key, self.claim_key(site, agent, key, terms)?))).collect()
-    }
-
-    fn claim_key(&self, site: &str, agent: &[u8], key: Key, terms: &Terms<'_>) -> rusqlite::Result<Claimed> {
+    ) -> rusqlite::Result<Claimed> {
         match one(&self.0, key)? {
             Some(claim) if claim.site == site => return Ok(Claimed::Before),
             Some(claim) if (terms.configured)(&claim.site) => {
@@ -114,9 +132,7 @@ impl Batch<'_> {
             }
             _ => {}
         }
-        let mut count = self.0.prepare_cached("SELECT count(*) FROM claim WHERE site = ?1")?;
-        let agents: usize = count.query_row([site], |row| row.get(0))?;
-        if agents >= terms.max {
+        if !has_room {
             return Ok(Claimed::Full);
         }
         let may_give = (terms.may_give)(key);

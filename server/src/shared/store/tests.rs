@@ -25,8 +25,13 @@ fn terms<'a>(may_give: &'a dyn Fn(Key) -> bool, configured: &'a dyn Fn(&str) -> 
 }
 
 fn claim(store: &Store, site: &str, agent: &[u8]) -> Vec<Claimed> {
-    let claimed = store.write(|batch| batch.claim(site, agent, &terms(&|_| true, &|_| true))).unwrap();
-    claimed.into_iter().map(|(_, claimed)| claimed).collect()
+    claim_on(store, site, agent, &terms(&|_| true, &|_| true))
+}
+
+fn claim_on(store: &Store, site: &str, agent: &[u8], terms: &Terms<'_>) -> Vec<Claimed> {
+    let agents = [agent.into()];
+    let claimed = store.write(|batch| batch.claim(site, &agents, terms)).unwrap();
+    claimed.into_iter().map(|(_, _, claimed)| claimed).collect()
 }
 
 #[test]
@@ -56,9 +61,8 @@ fn a_claim_of_a_site_that_is_configured_no_more_is_free() {
     let (_directory, store) = opened();
     claim(&store, "old", b"web01");
     claim(&store, "new", b"web01");
-    let claimed =
-        store.write(|batch| batch.claim("new", b"web01", &terms(&|_| false, &|site| site == "new"))).unwrap();
-    assert_eq!(claimed[0].1, Claimed::Now { may_give: false });
+    let claimed = claim_on(&store, "new", b"web01", &terms(&|_| false, &|site| site == "new"));
+    assert_eq!(claimed, [Claimed::Now { may_give: false }]);
     let known = store.claimant(Key::of_agent(b"web01")).unwrap().unwrap();
     assert_eq!((known.site.as_str(), known.too.len()), ("new", 0));
 }
@@ -82,7 +86,7 @@ fn what_both_ends_have_had_may_go_to_the_site() {
     let key = Key::of_agent(b"web01");
     let may_give = |store: &Store| store.claimant(key).unwrap().unwrap().may_give;
     let withheld = |store: &Store| {
-        store.write(|batch| batch.claim("a", b"web01", &terms(&|_| false, &|_| true))).unwrap();
+        claim_on(store, "a", b"web01", &terms(&|_| false, &|_| true));
         assert!(!may_give(store));
     };
     let (name, _) = (key.conf(), withheld(&store));
