@@ -12,8 +12,6 @@
 //! - [`store`]: what is remembered. [`decide`]: what becomes of a pair. [`command`]: what an operator sees and does.
 //! - [`session`]: one sync of a site, over a [`remote`]. [`task`]: when each is synced; [`turn`]: how many at a time.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "`status` is being joined to it"))]
-
 mod blocking;
 pub(crate) mod command;
 pub(crate) mod decide;

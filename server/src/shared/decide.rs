@@ -43,6 +43,7 @@ impl End {
     pub(crate) const NONE: Self = Self { digest: None, fits: false, settled: true };
 
     /// A whole pair.
+    #[cfg(test)]
     pub(crate) const fn whole(digest: Digest) -> Self {
         Self { digest: Some(digest), fits: true, settled: true }
     }

@@ -89,11 +89,6 @@ impl Here {
         self.tree.get(name)
     }
 
-    /// All pairs' main files, in order.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &[u8]> {
-        self.tree.items().keys().map(|name| &**name)
-    }
-
     /// Where a pair lies; `None`: no shared file is called so.
     pub(crate) fn pair(&self, name: &[u8]) -> Option<Pair> {
         self.tree.pair(name)
@@ -260,7 +255,6 @@ pub(crate) mod tests {
         put(directory.path(), "x.rcmd", "b", true);
         here.scan().unwrap();
         assert!(here.is_ambiguous(b"x.zip") && here.is_ambiguous(b"x.rcmd"));
-        assert_eq!(here.names().collect::<Vec<_>>(), [&b"x.rcmd"[..], b"x.zip"]);
     }
 
     #[test]

@@ -105,6 +105,7 @@ impl Key {
         [&self.0[..], b".conf"].concat()
     }
 
+    #[cfg(test)]
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -53,19 +53,6 @@ pub(crate) struct Terms<'a> {
 }
 
 impl Store {
-    /// All claims of a site, by key.
-    pub(crate) fn claims(&self, site: &str) -> Result<Vec<Claim>, StoreError> {
-        self.read(|db| {
-            let mut query = db.prepare_cached("SELECT * FROM claim WHERE site = ?1 ORDER BY key")?;
-            let mut claims = query.query_map([site], claim)?.collect::<rusqlite::Result<Vec<_>>>()?;
-            claims.iter_mut().try_for_each(|claim| {
-                claim.too = others(db, claim.key)?;
-                Ok::<_, rusqlite::Error>(())
-            })?;
-            Ok(claims)
-        })
-    }
-
     /// Who has an agent.
     pub(crate) fn claimant(&self, key: Key) -> Result<Option<Claim>, StoreError> {
         self.read(|db| {

@@ -38,13 +38,6 @@ impl Store {
         })
     }
 
-    /// The one of this number.
-    pub(crate) fn kept_version(&self, id: i64) -> Result<Option<Kept>, StoreError> {
-        self.read(|db| {
-            db.prepare_cached("SELECT * FROM kept WHERE id = ?1")?.query_row([id], kept).optional()
-        })
-    }
-
     /// The contents of all of them.
     pub(crate) fn kept_digests(&self) -> Result<HashSet<Digest>, StoreError> {
         self.read(|db| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 
 use super::{Batch, Store, StoreError};
 use crate::shared::Digest;
@@ -84,11 +84,9 @@ impl Store {
     }
 
     /// One of them.
+    #[cfg(test)]
     pub(crate) fn pair(&self, site: &str, name: &[u8]) -> Result<Pair, StoreError> {
-        self.read(|db| {
-            let mut query = db.prepare_cached("SELECT * FROM pair WHERE site = ?1 AND name = ?2")?;
-            Ok(query.query_row(params![site, name], pair).optional()?.unwrap_or_default())
-        })
+        Ok(self.pairs(site)?.remove(name).unwrap_or_default())
     }
 
     /// Whether a pair had this content at both ends once.
