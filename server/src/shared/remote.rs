@@ -5,8 +5,10 @@
 //! was answered before it counts.
 
 mod relay;
+mod stock;
 
 pub(super) use relay::Relay;
+pub(super) use stock::{Candidate, Stock, StockMemory, Way, Wire};
 
 use std::io;
 use std::path::PathBuf;

@@ -53,6 +53,8 @@ pub(super) struct Report {
     pub(super) refused: bool,
     /// Something changed meanwhile, or others wait for their turn: there may be more to do.
     pub(super) unfinished: bool,
+    /// It is the others' turn.
+    pub(super) gave_way: bool,
     /// Pairs there that are none of the site's.
     pub(super) foreign: u64,
 }
@@ -90,6 +92,7 @@ impl<'a, R: Remote> Session<'a, R> {
             }
         }
         self.conclude().await?;
+        self.report.gave_way = self.turn.is_over();
         self.report.told.sum_up(self.site);
         Ok(self.report)
     }
@@ -185,7 +188,7 @@ fn known(shared: &Shared, site: &str) -> Result<(Known, Vec<(Name, Seen)>), Stor
     let mut known = Known::default();
     for (name, pair) in shared.store().pairs(site)? {
         if let Some(there) = pair.there {
-            known.there.add(&name, &plan::seen(&there));
+            known.there.add(&name, &there.seen());
         }
     }
     let scope = shared.scope(site)?;

@@ -8,39 +8,29 @@
 //! - Nothing is synced before the central's own directories have been read: what is not known here must not look removed.
 
 mod bells;
+mod rhythm;
+mod stock;
+mod syncer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use tidegate_net::backoff::Backoff;
 use tidegate_net::shutdown::Shutdown;
-use tidegate_proto::Name;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::Shared;
-use super::blocking::{blocking, here as here_trouble};
-use super::remote::Relay;
-use super::session::{Report, Session};
-use super::turn::Turn;
+use super::blocking::{blocking, here as trouble_here};
 use crate::config::Site;
 use crate::desk::Desk;
-use crate::ledger::seconds;
-use crate::pull::{Connection, Fault, connect};
-use bells::Bell;
+use crate::pull::Fault;
 pub(crate) use bells::Bells;
-
-/// The least pause before what could not be done is tried again: what a node refused, shows otherwise than it says, or
-/// changes faster than it can be followed.
-const PAUSE: Duration = Duration::from_secs(60);
-
-/// What is wrong where only relay will do.
-const NO_RELAY: &str = "the site does not speak relay, and shared files travel by nothing else: update a Tidegate node \
-                        that is older, remove `pull_mode` if it says \"tentacle\" or \"move\", or write `sync_shared = false` \
-                        for it";
+#[cfg(test)]
+pub(super) use stock::candidates;
+use syncer::Syncer;
 
 /// Syncs all sites that share files, until the shutdown.
 pub(crate) async fn run(shared: Arc<Shared>, sites: Vec<Site>, desk: Arc<Desk>, stop: Shutdown) {
@@ -86,7 +76,7 @@ pub(crate) async fn once(
     let here = Arc::clone(shared);
     if let Err(fault) = blocking(move || here.scan()).await {
         let error = fault.to_string();
-        return sites.into_iter().map(|site| (site.name, Err(here_trouble(&error)))).collect();
+        return sites.into_iter().map(|site| (site.name, Err(trouble_here(&error)))).collect();
     }
     let mut tasks = JoinSet::new();
     for site in sites {
@@ -128,130 +118,4 @@ async fn scan(shared: &Arc<Shared>, scanned: &watch::Sender<bool>) -> std::conve
         }
         sleep(shared.interval()).await;
     }
-}
-
-/// One site's syncs.
-struct Syncer {
-    site: Site,
-    shared: Arc<Shared>,
-    desk: Arc<Desk>,
-    stop: Shutdown,
-    /// What was wrong at the last attempt, and has been told.
-    fault: Option<String>,
-    /// What is withheld, and has been told.
-    withheld: HashSet<Name>,
-}
-
-/// When the next sync may begin, and whether it begins though nothing rings.
-struct Next {
-    pause: Duration,
-    again: Option<Duration>,
-}
-
-impl Syncer {
-    fn new(site: Site, shared: &Arc<Shared>, desk: &Arc<Desk>, stop: &Shutdown) -> Self {
-        let (shared, desk, stop) = (Arc::clone(shared), Arc::clone(desk), stop.clone());
-        Self { site, shared, desk, stop, fault: None, withheld: HashSet::new() }
-    }
-
-    /// One sync after the other, the first after a pause.
-    async fn repeat(mut self, mut ready: watch::Receiver<bool>, pause: Duration) {
-        let interval = self.shared.interval();
-        let cap = self.site.sync.backoff.max(interval);
-        let mut failures = Backoff::new(interval, cap);
-        let mut fruitless = Backoff::new(PAUSE.max(interval), cap.max(PAUSE));
-        let mut next = Next { pause, again: Some(Duration::ZERO) };
-        let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
-        let Some(bell) = shared.bells().of(&self.site.name) else { return };
-        loop {
-            tokio::select! {
-                () = due(&next, bell, &mut ready) => {}
-                () = stop.draining() => return,
-            }
-            // Dropped in the middle it is as after a crash.
-            let result = tokio::select! {
-                result = self.turn() => result,
-                () = stop.draining() => return,
-            };
-            next = match result {
-                Err(_) => Next { pause: failures.next(), again: Some(Duration::ZERO) },
-                Ok(report) => {
-                    failures.reset();
-                    if !report.refused {
-                        fruitless.reset();
-                    }
-                    let again = match report {
-                        Report { waits: true, .. } | Report { unfinished: true, .. } => Some(Duration::ZERO),
-                        Report { refused: true, .. } => Some(fruitless.next()),
-                        _ => None,
-                    };
-                    Next { pause: interval, again }
-                }
-            };
-        }
-    }
-
-    /// One sync, as soon as it is the site's turn.
-    async fn turn(&mut self) -> Result<Report, Fault> {
-        let shared = Arc::clone(&self.shared);
-        let bell = shared.bells().of(&self.site.name);
-        let turn = Arc::clone(shared.turns()).next().await;
-        let heard = bell.and_then(Bell::begin);
-        let mut result = self.sync(&turn).await;
-        if let (Ok(report), Some(bell)) = (&mut result, bell) {
-            report.refused |= bell.end(heard, report.sign);
-        }
-        self.note(&result).await;
-        result
-    }
-
-    async fn sync(&mut self, turn: &Turn) -> Result<Report, Fault> {
-        let name = self.site.name.clone();
-        let epoch = self.desk.run(move |pipeline| pipeline.epoch(&name)).await?;
-        let Connection::Relay(stream) = connect(&self.site).await? else {
-            return Err(Fault::Refused(NO_RELAY.into()));
-        };
-        let mut relay = Relay::open(*stream, &self.site, epoch, turn.clone()).await?;
-        let session =
-            Session::new(&self.site.name, &self.shared, &mut relay, turn, &self.stop, &mut self.withheld);
-        let report = session.run().await?;
-        relay.close().await;
-        Ok(report)
-    }
-
-    /// Tells of a sync, if there is news.
-    async fn note(&mut self, result: &Result<Report, Fault>) {
-        let site = &self.site.name;
-        let Err(fault) = result else {
-            if self.fault.take().is_some() {
-                tracing::info!(site, "shared files are synced again");
-            }
-            return;
-        };
-        let error = fault.to_string();
-        if self.fault.as_ref() != Some(&error) {
-            tracing::warn!(site, error, "shared files cannot be synced; packages go on");
-        }
-        self.fault = Some(error.clone());
-        let (shared, name) = (Arc::clone(&self.shared), site.clone());
-        let now = seconds(SystemTime::now());
-        let noted = blocking(move || shared.store().write(|batch| batch.failed(&name, &error, now)));
-        if let Err(error) = noted.await {
-            tracing::warn!(site, %error, "the state of the site's shared files could not be recorded");
-        }
-    }
-}
-
-/// Completes when a sync may begin, and is due.
-async fn due(next: &Next, bell: &Bell, ready: &mut watch::Receiver<bool>) {
-    sleep(next.pause).await;
-    match next.again {
-        Some(again) => tokio::select! {
-            () = sleep(again) => {}
-            () = bell.rung() => {}
-        },
-        None => bell.rung().await,
-    }
-    // It fails only when nothing scans any more: then the server stops.
-    let _ = ready.wait_for(|ready| *ready).await;
 }

@@ -68,6 +68,9 @@ pub(super) fn plan(shared: &Shared, site: &str) -> Result<Plan, StoreError> {
         let (true, Some(kind), Ok(parsed)) = (scope.contains(name), kind_of(name), Name::parse_listed(name))
         else {
             plan.foreign += u64::from(pair.there.is_some());
+            if pair.wished.is_some() {
+                plan.endings.extend(Name::parse_listed(name).map(|name| (name, Ending::NoWish)));
+            }
             continue;
         };
         let question = Question {
@@ -107,7 +110,7 @@ impl Plan {
                 return;
             }
             Step::Place { .. } | Step::Remove { .. } | Step::Take { .. } | Step::Drop { .. } => {
-                let (agreed, there) = (question.agreed(), pair.there.as_ref().map(seen));
+                let (agreed, there) = (question.agreed(), pair.there.as_ref().map(There::seen));
                 let refused = pair.refused.map(|refusal| refusal.words);
                 return self.steps.push(Planned { name, step, agreed, here, there, refused });
             }
@@ -155,8 +158,4 @@ fn was_before(shared: &Shared, site: &str, name: &[u8], pair: &Pair) -> Result<b
         }
         _ => Ok(false),
     }
-}
-
-pub(super) fn seen(there: &There) -> Seen {
-    Seen { digest: there.digest, size: there.size, fits: there.fits }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rusqlite::{Row, params};
+use tidegate_spool::shared::Seen;
 
 use super::{Batch, Store, StoreError};
 use crate::shared::Digest;
@@ -22,6 +23,12 @@ pub(crate) struct There {
     pub(crate) fits: bool,
     /// Since when it has been seen with this content and without a fitting `.md5`: milliseconds since 1970.
     pub(crate) unfit_since: Option<i64>,
+}
+
+impl There {
+    pub(crate) fn seen(&self) -> Seen {
+        Seen { digest: self.digest, size: self.size, fits: self.fits }
+    }
 }
 
 /// Why a site did not take what it was to be given.
