@@ -50,6 +50,10 @@ pub(crate) async fn pull(sites: Vec<Site>, desk: &Arc<Desk>, stop: &Shutdown) ->
     schedule::last_flush(desk).await.map_err(|trouble| Failure::Temporary(trouble.to_string()))?;
     done.sort_by(|a, b| a.0.cmp(&b.0));
     let pulled = summary(&done);
+    // Of a site that cannot be reached nothing more is to be learned.
+    let is_fine =
+        |site: &Site| done.iter().any(|(name, _, turn)| *name == site.name && matches!(turn, Turn::Fine));
+    let sharing = sharing.into_iter().filter(is_fine).collect();
     let synced = tokio::select! {
         synced = sync(sharing, desk, stop) => synced,
         () = stop.aborting() => Err(Failure::Temporary("stopped before all shared files were synced".into())),

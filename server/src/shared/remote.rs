@@ -8,7 +8,7 @@ mod relay;
 mod stock;
 
 pub(super) use relay::Relay;
-pub(super) use stock::{Candidate, Stock, StockMemory, Way, Wire};
+pub(super) use stock::{Candidate, SILENCE, Stock, StockMemory, Way, Wire};
 
 use std::io;
 use std::path::PathBuf;

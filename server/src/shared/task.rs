@@ -82,7 +82,7 @@ pub(crate) async fn once(
     for site in sites {
         let mut syncer = Syncer::new(site, shared, desk, stop);
         tasks.spawn(async move {
-            let result = syncer.turn().await;
+            let result = syncer.sync().await;
             (syncer.site.name, result.map(|report| report.told.to_string()))
         });
     }

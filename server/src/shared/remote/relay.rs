@@ -36,7 +36,7 @@ use super::{Fetched, Known, Listing, Order, Remote, Reply, Wanted};
 use crate::config::Site;
 use crate::pull::{Fault, relay};
 use crate::shared::objects::Objects;
-use crate::shared::turn::Turn;
+use crate::shared::turn::{Turn, Turns};
 use dialogue::{Dialogue, unasked};
 
 /// Pairs of no more than this go and come as a whole. Larger ones come alone, and are gone on with after a cut.
@@ -49,17 +49,13 @@ const BUCKETS_AT_ONCE: usize = 32;
 #[derive(Debug)]
 pub(in crate::shared) struct Relay<S> {
     dialogue: Dialogue<S>,
-    turn: Turn,
+    /// `None`: it has not begun.
+    turn: Option<Turn>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
     /// Says hello, and hears whether the node shares its files with this server.
-    pub(in crate::shared) async fn open(
-        stream: S,
-        site: &Site,
-        epoch: u64,
-        turn: Turn,
-    ) -> Result<Self, Fault> {
+    pub(in crate::shared) async fn open(stream: S, site: &Site, epoch: u64) -> Result<Self, Fault> {
         let rate = site.sync.rate.map(|rate| (rate / relay::SHARED_PART).max(1));
         let hello =
             Hello { standing: false, rate: rate.unwrap_or(0), ..relay::hello(site, Purpose::Shared, epoch) };
@@ -67,10 +63,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
         match link.next().await.map_err(|error| relay::fault(&site.name, error))? {
             PullerEvent::Welcome(_) => {
                 let dialogue = Dialogue::new(link, &site.name, site.sync.timeout, rate);
-                Ok(Self { dialogue, turn })
+                Ok(Self { dialogue, turn: None })
             }
             event => Err(relay::out_of_turn(&event)),
         }
+    }
+
+    /// Waits for the site's turn, and gives signs of life meanwhile.
+    pub(in crate::shared) async fn turn(&mut self, turns: &Arc<Turns>) -> Result<Turn, Fault> {
+        let turn = tokio::select! {
+            biased;
+            turn = Arc::clone(turns).next() => turn,
+            fault = self.dialogue.idle() => return Err(fault),
+        };
+        Ok(self.turn.insert(turn).clone())
+    }
+
+    fn is_over(&self) -> bool {
+        self.turn.as_ref().is_some_and(Turn::is_over)
     }
 
     /// Takes leave.
@@ -116,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remote for Relay<S> {
         let (as_here, mut buckets): (Vec<_>, Vec<_>) = differing.partition(is_as_here);
         let (mut items, mut looked) = (BTreeMap::new(), 0);
         for group in buckets.chunks(BUCKETS_AT_ONCE) {
-            if looked > 0 && self.turn.is_over() {
+            if looked > 0 && self.is_over() {
                 break;
             }
             self.look_into(group, &mut items).await?;
@@ -133,11 +143,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remote for Relay<S> {
         wanted: &[Wanted],
         came: &mut Vec<Fetched>,
     ) -> Result<(), Fault> {
-        fetching::fetch(&mut self.dialogue, &self.turn, objects, wanted, came).await
+        fetching::fetch(&mut self.dialogue, self.turn.as_ref(), objects, wanted, came).await
     }
 
     async fn carry_out(&mut self, orders: &[Order], replies: &mut Vec<Reply>) -> Result<(), Fault> {
-        placing::carry_out(&mut self.dialogue, &self.turn, orders, replies).await
+        placing::carry_out(&mut self.dialogue, self.turn.as_ref(), orders, replies).await
     }
 
     async fn idle(&mut self) -> Fault {

@@ -30,7 +30,7 @@ use crate::shared::names;
 use crate::shared::objects::Objects;
 use crate::shared::turn::Turn;
 use client::{Client, Received};
-pub(in crate::shared) use client::{Way, Wire};
+pub(in crate::shared) use client::{SILENCE, Way, Wire};
 
 /// Larger main files are neither taken nor given: both are held in memory, and a stock server takes 2 MB unless it is told
 /// otherwise.

@@ -285,6 +285,55 @@ fn an_edit_there_in_between_is_never_overwritten_unseen() {
 }
 
 #[test]
+fn where_both_ends_have_the_same_the_sums_say_all() {
+    let world = World::new();
+    for n in 0..AGENTS {
+        world.put(n, &format!("agent {n}"));
+        world.put_there(n, &format!("agent {n}"));
+    }
+    let shared = world.open(Crash::default());
+    let report = world.sync(&shared).unwrap();
+    assert_eq!((world.node.calls(), report.sign), (1, world.node.sign()));
+    world.remove(0);
+    world.put_there(1, "edited there");
+    world.settle("it was agreed");
+    assert!(!world.there().contains_key(&conf(0)) && world.here()[&conf(1)] == "edited there");
+}
+
+#[test]
+fn a_damaged_object_is_made_anew() {
+    let world = World::new();
+    world.put_there(0, "taken up");
+    world.live(Crash::panicking_at("shared-kept", 1));
+    world.put(1, "given");
+    let damage = |shared: &Shared, content: &[u8]| {
+        let object = shared.objects().path(&digest(content));
+        fs::create_dir_all(object.parent().unwrap()).unwrap();
+        fs::write(object, vec![b'x'; content.len()]).unwrap();
+    };
+    let shared = world.open(Crash::default());
+    damage(&shared, b"taken up");
+    damage(&shared, b"given");
+    let report = world.sync(&shared).unwrap();
+    assert_eq!(report.told.count(Did::Refused), 1, "what arrived there damaged");
+    world.settle("they are made anew");
+    assert_eq!(world.there(), world.here());
+    assert_eq!(world.here().len(), 2);
+}
+
+#[test]
+fn a_pair_whose_place_is_taken_holds_no_other_up() {
+    let world = World::new();
+    fs::create_dir(world.central.path().join("conf").join(conf(0).to_string())).unwrap();
+    world.put_there(0, "has no place here");
+    world.put_there(1, "has one");
+    let shared = world.open(Crash::default());
+    world.sync(&shared).unwrap();
+    assert!(world.node.calls() < 12, "a few rounds: {}", world.node.calls());
+    assert_eq!(fs::read(world.central.path().join("conf").join(conf(1).to_string())).unwrap(), b"has one");
+}
+
+#[test]
 fn a_first_registration_is_taken_and_a_change_of_it_is_not_unless_the_site_may() {
     let world = World::with("shared_uploads = \"first\"");
     world.put_there(0, "registered");

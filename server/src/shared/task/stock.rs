@@ -3,29 +3,32 @@
 use std::sync::{Mutex, PoisonError};
 
 use tidegate_proto::Name;
+use tokio::time::Instant;
 
 use crate::config::Site;
 use crate::pull::{Connection, Fault, connect};
 use crate::shared::Shared;
-use crate::shared::remote::{Candidate, Way, Wire};
+use crate::shared::remote::{Candidate, SILENCE, Way, Wire};
 use crate::shared::store::StoreError;
 
 /// The way to a stock server, of which the first connection is made.
 pub(super) struct StockWay {
     site: Site,
-    first: Mutex<Option<Box<dyn Wire>>>,
+    /// And when it was made.
+    first: Mutex<Option<(Box<dyn Wire>, Instant)>>,
 }
 
 impl StockWay {
     pub(super) fn new(site: &Site, first: Box<dyn Wire>) -> Self {
-        Self { site: site.clone(), first: Mutex::new(Some(first)) }
+        Self { site: site.clone(), first: Mutex::new(Some((first, Instant::now()))) }
     }
 }
 
 impl Way for StockWay {
     async fn open(&self) -> Result<Box<dyn Wire>, Fault> {
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(stream) = first {
+        // The site had to wait for its turn: the server may have hung up.
+        if let Some((stream, _)) = first.filter(|(_, since)| since.elapsed() < SILENCE) {
             return Ok(stream);
         }
         match connect(&self.site).await? {

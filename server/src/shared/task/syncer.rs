@@ -19,7 +19,7 @@ use crate::ledger::seconds;
 use crate::pull::{Connection, Fault, Kind, connect};
 use crate::shared::Shared;
 use crate::shared::blocking::blocking;
-use crate::shared::remote::{Relay, Stock, StockMemory, Wire};
+use crate::shared::remote::{Relay, Remote, Stock, StockMemory, Wire};
 use crate::shared::session::{Report, Session};
 use crate::shared::turn::Turn;
 
@@ -63,55 +63,42 @@ impl Syncer {
             }
             // Dropped in the middle it is as after a crash.
             let result = tokio::select! {
-                result = self.turn() => result,
+                result = self.sync() => result,
                 () = stop.draining() => return,
             };
             next = rhythm.after(result.as_ref().ok(), self.is_stock);
         }
     }
 
-    /// One sync, as soon as it is the site's turn.
-    pub(super) async fn turn(&mut self) -> Result<Report, Fault> {
-        let shared = Arc::clone(&self.shared);
-        let bell = shared.bells().of(&self.site.name);
-        let turn = Arc::clone(shared.turns()).next().await;
-        let heard = bell.and_then(Bell::begin);
-        let mut result = self.sync(&turn).await;
-        if let (Ok(report), Some(bell)) = (&mut result, bell) {
-            report.refused |= bell.end(heard, report.sign);
-        }
+    /// One sync. Nobody waits for a site that does not answer: its turn begins when it has said hello.
+    pub(super) async fn sync(&mut self) -> Result<Report, Fault> {
+        let result = match connect(&self.site).await {
+            Ok(Connection::Relay(stream)) => self.sync_relay(*stream).await,
+            Ok(Connection::Tls(_, Kind::Tidegate)) => Err(Fault::Refused(NO_RELAY.into())),
+            Ok(Connection::Tls(stream, Kind::Stock)) => self.sync_stock(stream).await,
+            Ok(Connection::Plain(stream)) => self.sync_stock(stream).await,
+            Err(fault) => Err(fault),
+        };
         self.note(&result).await;
         result
     }
 
-    async fn sync(&mut self, turn: &Turn) -> Result<Report, Fault> {
-        match connect(&self.site).await? {
-            Connection::Relay(stream) => {
-                self.is_stock = false;
-                self.sync_relay(*stream, turn).await
-            }
-            Connection::Tls(_, Kind::Tidegate) => Err(Fault::Refused(NO_RELAY.into())),
-            Connection::Tls(stream, Kind::Stock) => self.sync_stock(stream, turn).await,
-            Connection::Plain(stream) => self.sync_stock(stream, turn).await,
-        }
-    }
-
-    async fn sync_relay<S>(&mut self, stream: S, turn: &Turn) -> Result<Report, Fault>
+    async fn sync_relay<S>(&mut self, stream: S) -> Result<Report, Fault>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        self.is_stock = false;
         let name = self.site.name.clone();
         let epoch = self.desk.run(move |pipeline| pipeline.epoch(&name)).await?;
-        let mut relay = Relay::open(stream, &self.site, epoch, turn.clone()).await?;
-        let session =
-            Session::new(&self.site.name, &self.shared, &mut relay, turn, &self.stop, &mut self.withheld);
-        let report = session.run().await?;
+        let mut relay = Relay::open(stream, &self.site, epoch).await?;
+        let turn = relay.turn(self.shared.turns()).await?;
+        let report = self.session(&mut relay, &turn).await?;
         relay.close().await;
         Ok(report)
     }
 
     /// The same with a stock server.
-    async fn sync_stock(&mut self, stream: Box<dyn Wire>, turn: &Turn) -> Result<Report, Fault> {
+    async fn sync_stock(&mut self, stream: Box<dyn Wire>) -> Result<Report, Fault> {
         if !std::mem::replace(&mut self.is_stock, true) {
             tracing::info!(
                 site = self.site.name,
@@ -119,15 +106,33 @@ impl Syncer {
                  and every file is asked about at each sync"
             );
         }
+        let way = StockWay::new(&self.site, stream);
+        let turn = Arc::clone(self.shared.turns()).next().await;
         let (shared, name) = (Arc::clone(&self.shared), self.site.name.clone());
         let candidates = blocking(move || candidates(&shared, &name)).await?;
-        let way = StockWay::new(&self.site, stream);
-        let mut stock = Stock::new(way, &self.site.sync, candidates, &mut self.memory, &self.shared, turn);
-        let session =
-            Session::new(&self.site.name, &self.shared, &mut stock, turn, &self.stop, &mut self.withheld);
-        let report = session.run().await;
+        let mut memory = std::mem::take(&mut self.memory);
+        let mut stock = Stock::new(way, &self.site.sync, candidates, &mut memory, &self.shared, &turn);
+        let report = self.session(&mut stock, &turn).await;
         stock.close().await;
+        self.memory = memory;
         report
+    }
+
+    async fn session(&mut self, remote: &mut impl Remote, turn: &Turn) -> Result<Report, Fault> {
+        let bell = self.shared.bells().of(&self.site.name);
+        let heard = bell.and_then(Bell::begin);
+        let site = &self.site.name;
+        let session = Session::new(site, &self.shared, remote, turn, &self.stop, &mut self.withheld);
+        let mut report = session.run().await?;
+        if report.foreign > 0 {
+            tracing::debug!(
+                site,
+                pairs = report.foreign,
+                "the site shows shared files that are none of its own"
+            );
+        }
+        report.refused |= bell.is_some_and(|bell| bell.end(heard, report.sign));
+        Ok(report)
     }
 
     /// Tells of a sync, if there is news.

@@ -72,7 +72,7 @@ fn part(size: u64, offset: u64) -> u64 {
 /// Fetches all of them, small ones beside each other.
 pub(super) async fn fetch<S: AsyncRead + AsyncWrite + Unpin>(
     dialogue: &mut Dialogue<S>,
-    turn: &Turn,
+    turn: Option<&Turn>,
     objects: &Arc<Objects>,
     wanted: &[Wanted],
     came: &mut Vec<Fetched>,
@@ -149,7 +149,7 @@ impl Small<'_, '_> {
 /// Fetches one that is never held whole, on from where an earlier connection left it.
 async fn large<S: AsyncRead + AsyncWrite + Unpin>(
     dialogue: &mut Dialogue<S>,
-    turn: &Turn,
+    turn: Option<&Turn>,
     objects: &Arc<Objects>,
     wanted: &Wanted,
 ) -> Result<Fetched, Fault> {
@@ -161,7 +161,7 @@ async fn large<S: AsyncRead + AsyncWrite + Unpin>(
     let mut coming = Coming::from(wanted, partial.offset());
     let mut later = false;
     loop {
-        later |= turn.is_over();
+        later |= turn.is_some_and(Turn::is_over);
         let asks = !later && !coming.is_asked();
         if asks {
             coming.ask(dialogue).await?;

@@ -55,7 +55,7 @@ impl Going {
 /// Carries orders out, small ones beside each other.
 pub(super) async fn carry_out<S: AsyncRead + AsyncWrite + Unpin>(
     dialogue: &mut Dialogue<S>,
-    turn: &Turn,
+    turn: Option<&Turn>,
     orders: &[Order],
     replies: &mut Vec<Reply>,
 ) -> Result<(), Fault> {
@@ -126,7 +126,7 @@ async fn settle<S: AsyncRead + AsyncWrite + Unpin>(
 /// Places one that is never held whole, on from where an earlier connection left it.
 async fn large<S: AsyncRead + AsyncWrite + Unpin>(
     dialogue: &mut Dialogue<S>,
-    turn: &Turn,
+    turn: Option<&Turn>,
     order: &Order,
     size: u64,
     content: &Path,
@@ -135,7 +135,7 @@ async fn large<S: AsyncRead + AsyncWrite + Unpin>(
     dialogue.ask(order.request()).await?;
     let answer = dialogue.answer().await?;
     let mut sent = going.take(answer)?;
-    while going.reply.is_none() && sent < size && !turn.is_over() {
+    while going.reply.is_none() && sent < size && !turn.is_some_and(Turn::is_over) {
         let bytes = read_at(content, sent, size).await?;
         for part in bytes.chunks(SHARED_PART) {
             dialogue.ask(SharedRequest::Part(part.to_vec())).await?;

@@ -17,7 +17,6 @@ use crate::config::{Site, SyncKeys};
 use crate::pull::Fault;
 use crate::shared::objects::Objects;
 use crate::shared::remote::{Fetched, Known, Listing, Order, Remote, Reply, Wanted};
-use crate::shared::turn::Turns;
 use node::{Node, connection, digest_of};
 
 fn site() -> Site {
@@ -62,8 +61,8 @@ impl World {
         let (here, there, bytes) = connection();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let visit = async {
-            let turn = Arc::new(Turns::default()).next().await;
-            let mut relay = Relay::open(here, &self.site, 1, turn).await?;
+            let mut relay = Relay::open(here, &self.site, 1).await?;
+            relay.turn(&Arc::default()).await?;
             let done = work(&mut relay).await?;
             relay.close().await;
             Ok(done)

@@ -11,7 +11,7 @@ use crate::config::SyncKeys;
 use crate::pull::Fault;
 
 /// After so long without a word a new connection is made: a stock server hangs up after 4 s.
-const SILENCE: Duration = Duration::from_millis(2_500);
+pub(in crate::shared) const SILENCE: Duration = Duration::from_millis(2_500);
 
 /// How much of a body is given at once.
 const GIVEN_AT_ONCE: usize = 16 * 1024;

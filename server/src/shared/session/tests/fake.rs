@@ -63,6 +63,13 @@ impl Node {
         self.pairs.borrow().clone()
     }
 
+    /// What it says of itself.
+    pub(super) fn sign(&self) -> u64 {
+        let mut buckets = Buckets::new();
+        self.seen().iter().for_each(|(name, seen)| buckets.add(name.as_bytes(), seen));
+        buckets.sign()
+    }
+
     pub(super) fn calls(&self) -> u32 {
         self.calls.get()
     }
