@@ -43,10 +43,10 @@ use crate::config::shared::{Give, Learn as Learning, SiteShared};
 use crate::config::{self, Config};
 use crate::crash::Crash;
 use crate::ledger::seconds;
-use decide::Uploads;
+use decide::{End, Uploads};
 use here::Here;
 use learn::{Learn, News};
-use names::Key;
+use names::{Key, Kind};
 use objects::Objects;
 use scope::{Grounds, Scope};
 use store::claims::{Claimed, Terms};
@@ -59,6 +59,13 @@ const MEMORY: &str = "shared";
 
 /// Below the central's directory: where pairs are made ready, on the same file system.
 const WORKSHOP: &str = ".tidegate-shared";
+
+/// The largest configuration that is taken from a site, whatever `max_size` says: a node that is not what it should be
+/// could claim many agents. A larger one is told as one that could not be moved.
+const CONF_TAKEN_MAX: u64 = 1 << 20;
+
+/// For how long a content is left that nobody needs: it may be on its way.
+const UNNEEDED: Duration = Duration::from_secs(3_600);
 
 /// How often is looked for contents that need not be kept any longer.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
@@ -238,28 +245,30 @@ impl Shared {
 
     /// Writes down what was learned. Returns the sites that have an agent more.
     fn write_learned(&self) -> Result<Vec<String>, StoreError> {
+        if self.store.was_begun_anew() {
+            self.learn.begin_anew();
+        }
         let mut sites = Vec::new();
+        let mut result = Ok(());
         for (site, news) in self.learn.take() {
             match self.claim(site, &news) {
                 Ok(true) => sites.push(site.to_owned()),
                 Ok(false) => {}
                 Err(error) => {
                     self.learn.unlearn(site, &news.agents);
-                    if matches!(error, StoreError::BegunAnew(_)) {
-                        self.learn.begin_anew();
-                    }
-                    return Err(error);
+                    result = Err(error);
                 }
             }
         }
-        Ok(sites)
+        result.map(|()| sites)
     }
 
     /// Whether the site has an agent more.
     fn claim(&self, site: &str, news: &News) -> Result<bool, StoreError> {
         let give = self.rules.sites.get(site).map(|shared| shared.give).unwrap_or_default();
         let here = self.here();
-        let may_give = |key: Key| give == Give::Claimed || here.get(&key.conf()).is_none();
+        // What cannot be read, or has just vanished, is here.
+        let may_give = |key: Key| give == Give::Claimed || here.end(&key.conf()) == End::NONE;
         let terms = Terms {
             configured: &|site| self.rules.configured.contains(site),
             may_give: &may_give,
@@ -321,7 +330,9 @@ impl Shared {
         self.store.write(|batch| batch.expire(then))?;
         let needed = self.store.kept_digests()?;
         let directory = &self.settings.directory;
-        self.objects.sweep(&needed, keep, now).map_err(failed("cannot remove old contents of", directory))?;
+        self.objects
+            .sweep(&needed, UNNEEDED, now)
+            .map_err(failed("cannot remove old contents of", directory))?;
         Ok(())
     }
 
@@ -381,6 +392,14 @@ impl Shared {
 
     pub(crate) fn max_size(&self) -> u64 {
         self.settings.max_size
+    }
+
+    /// The largest content that is taken from a site, for a main file of this name.
+    pub(crate) fn max_taken(&self, name: &[u8]) -> u64 {
+        match names::kind_of(name) {
+            Some(Kind::Conf) => self.settings.max_size.min(CONF_TAKEN_MAX),
+            _ => self.settings.max_size,
+        }
     }
 }
 

@@ -57,10 +57,10 @@ impl Here {
         Ok(Self::of(directory))
     }
 
-    /// The same for a command, which makes nothing.
+    /// The same for a command, which makes nothing: a directory that the server has not made yet holds nothing.
     pub(crate) fn of(directory: &Path) -> Self {
         let wanted = |name: &[u8]| kind_of(name).is_some();
-        let tree = Tree::new(folders(directory).into(), Box::new(wanted));
+        let tree = Tree::new(folders(directory), Box::new(wanted));
         Self { tree, young: HashSet::new(), mentions: HashMap::new() }
     }
 
@@ -133,12 +133,14 @@ impl Here {
     }
 }
 
-fn folders(directory: &Path) -> [Folder; 3] {
-    Kind::ALL.map(|kind| Folder {
+fn folders(directory: &Path) -> Vec<Folder> {
+    let folder = |kind: Kind| Folder {
         directory: directory.join(kind.folder()),
         extension: kind.extension(),
         md5_directory: directory.join(MD5_FOLDER),
-    })
+    };
+    let is_there = |kind: &Kind| *kind == Kind::Conf || directory.join(kind.folder()).is_dir();
+    Kind::ALL.into_iter().filter(is_there).map(folder).collect()
 }
 
 fn beginning(file: &Path) -> io::Result<Vec<u8>> {

@@ -107,11 +107,11 @@ impl Objects {
         File::options().append(true).open(self.path(digest))?.set_modified(SystemTime::now())
     }
 
-    /// Removes what nobody needs and has not been used for `keep`. Returns how many went.
+    /// Removes what nobody needs and has not been used for so long. Returns how many went.
     pub(crate) fn sweep(
         &self,
         needed: &HashSet<Digest>,
-        keep: Duration,
+        unused: Duration,
         now: SystemTime,
     ) -> io::Result<usize> {
         let mut swept = 0;
@@ -121,7 +121,7 @@ impl Objects {
                 let is_needed = digest_of(&object.file_name()).is_none_or(|digest| needed.contains(&digest));
                 // A clock that was put back makes nothing old.
                 let age = now.duration_since(object.metadata()?.modified()?).unwrap_or_default();
-                if !is_needed && age > keep {
+                if !is_needed && age > unused {
                     fs::remove_file(object.path())?;
                     swept += 1;
                 }

@@ -16,14 +16,16 @@ pub(crate) mod sites;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::c_int;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi};
 use tidegate_spool::durable;
 
 use crate::ledger::seconds;
@@ -35,6 +37,14 @@ const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 
 /// How long one process waits for another that has the file for a moment.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// What SQLite says of a file that cannot be read.
+const UNREADABLE: [c_int; 4] = [
+    ffi::SQLITE_IOERR_READ,
+    ffi::SQLITE_IOERR_SHORT_READ,
+    ffi::SQLITE_IOERR_DATA,
+    ffi::SQLITE_IOERR_CORRUPTFS,
+];
 
 /// Why the memory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -72,10 +82,11 @@ impl StoreError {
 
         match self {
             Self::Sql(error @ Error::SqliteFailure(..)) => {
-                matches!(
-                    error.sqlite_error_code(),
-                    Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::SystemIoFailure)
-                )
+                // Writing fails on a full disk in many ways: that damages nothing.
+                let cannot_be_read =
+                    error.sqlite_error().is_some_and(|error| UNREADABLE.contains(&error.extended_code));
+                let code = error.sqlite_error_code();
+                cannot_be_read || matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
             }
             // No such value was ever written.
             Self::Sql(
@@ -96,6 +107,8 @@ pub(crate) struct Store {
     db: Mutex<Connection>,
     /// The server's own; a command beside it sets nothing aside.
     owned: bool,
+    /// It was set aside since somebody asked.
+    begun_anew: AtomicBool,
 }
 
 /// One transaction.
@@ -116,7 +129,12 @@ impl Store {
             what: format!("cannot fsync {}", directory.display()),
             source,
         })?;
-        Ok(Self { directory: directory.to_owned(), db: Mutex::new(db), owned: true })
+        Ok(Self {
+            directory: directory.to_owned(),
+            db: Mutex::new(db),
+            owned: true,
+            begun_anew: AtomicBool::default(),
+        })
     }
 
     /// Opens it for a command beside a running server, or without one; `None`: there is none yet.
@@ -131,8 +149,15 @@ impl Store {
         }
         let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         configure(&db)?;
-        schema::is_up_to_date(&db, &path)?;
-        Ok(Some(Self { directory: directory.to_owned(), db: Mutex::new(db), owned: false }))
+        if !schema::is_up_to_date(&db, &path)? {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            directory: directory.to_owned(),
+            db: Mutex::new(db),
+            owned: false,
+            begun_anew: AtomicBool::default(),
+        }))
     }
 
     /// Writes in one transaction: all of it, durably, or nothing.
@@ -148,6 +173,11 @@ impl Store {
             Ok(value)
         })();
         self.or_begin_anew(db, result)
+    }
+
+    /// Whether it was begun anew since this was asked last: whatever is known of it elsewhere is wrong then.
+    pub(super) fn was_begun_anew(&self) -> bool {
+        self.begun_anew.swap(false, Ordering::Relaxed)
     }
 
     fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
@@ -172,6 +202,7 @@ impl Store {
                 *db = Connection::open_in_memory()?;
                 let aside = set_aside(&self.directory, &error)?;
                 *db = open_sound(&self.directory)?;
+                self.begun_anew.store(true, Ordering::Relaxed);
                 Err(StoreError::BegunAnew(aside.display().to_string()))
             }
             result => result,
@@ -199,7 +230,7 @@ fn open_sound(directory: &Path) -> Result<Connection, StoreError> {
     db.pragma_update(None, "journal_mode", "WAL")?;
     let complaint: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if complaint != "ok" {
-        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        let code = ffi::Error::new(ffi::SQLITE_CORRUPT);
         return Err(rusqlite::Error::SqliteFailure(code, Some(complaint)).into());
     }
     schema::bring_up_to_date(&mut db, &path)?;

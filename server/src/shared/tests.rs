@@ -176,6 +176,9 @@ fn the_settings_are_those_of_the_configuration() {
     ));
     assert_eq!((shared.interval(), shared.max_size()), (Duration::from_millis(50), 7));
     assert_eq!(shared.sites(), ["a", "b"]);
+    assert_eq!((shared.max_taken(WEB01.as_bytes()), shared.max_taken(b"x.zip")), (7, 7));
+    let wide = central.open(&format!("[shared]\nmax_size = \"3MB\"\n{TWO}"));
+    assert_eq!((wide.max_taken(WEB01.as_bytes()), wide.max_taken(b"x.zip")), (1 << 20, 3_000_000));
     let uploads = ["a", "b", "elsewhere"].map(|site| shared.uploads(site));
     assert_eq!(uploads, [Uploads::Off, Uploads::Changed, Uploads::Off]);
 }
@@ -196,4 +199,39 @@ fn what_comes_and_goes_is_an_object_and_made_ready_beside_the_pairs() {
     shared.here().refresh(WEB01.as_bytes()).unwrap();
     let seen = shared.here().get(WEB01.as_bytes()).unwrap();
     assert_eq!((seen.digest, seen.size, seen.fits), (content, 7, true));
+}
+
+#[test]
+fn what_cannot_be_read_here_is_not_given_to_a_claimant() {
+    let central = Central::new();
+    let shared = central.open(TWO);
+    shared.scan().unwrap();
+    central.put(WEB01, "secret", true);
+    shared.scan().unwrap();
+    fs::remove_file(central.directory.path().join("conf").join(WEB01)).unwrap();
+    shared.learned("a", [&b"web01.1.data"[..]]);
+    shared.scan().unwrap();
+    central.put(WEB01, "secret again", true);
+    shared.scan().unwrap();
+    assert!(!shared.scope("a").unwrap().may_give(WEB01.as_bytes()), "it was being replaced");
+}
+
+#[test]
+fn agents_are_learned_again_when_the_memory_was_begun_anew() {
+    let central = Central::new();
+    let shared = central.open(TWO);
+    shared.learned("a", [&b"web01.1.data"[..]]);
+    shared.scan().unwrap();
+    let file = memory(central.state.path()).join("shared.db");
+    let other = rusqlite::Connection::open(file).unwrap();
+    other.pragma_update(None, "ignore_check_constraints", true).unwrap();
+    other.execute("UPDATE claim SET site = x'ff', key = 5", []).unwrap();
+    other.execute("INSERT INTO pair (site, name, agreed) VALUES ('a', 'x', 'nonsense')", []).unwrap();
+    drop(other);
+    shared.store().pairs("a").expect_err("it is damaged");
+    shared.scan().unwrap();
+    assert_eq!(names(&shared, "a"), [""; 0]);
+    shared.learned("a", [&b"web01.2.data"[..]]);
+    shared.scan().unwrap();
+    assert_eq!(names(&shared, "a"), [WEB01]);
 }

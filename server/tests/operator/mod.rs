@@ -5,3 +5,4 @@
 mod find_and_verify;
 mod quarantine;
 mod reset;
+mod shared;

@@ -114,16 +114,19 @@ impl<R: Remote> Session<'_, R> {
     /// Fetches what is needed of the other end. Returns the steps for which it is here, and whether others are to be
     /// looked at again.
     async fn fetch(&mut self, batch: Vec<Planned>) -> Result<(Vec<Planned>, bool), Fault> {
-        let max = self.shared.max_size();
+        let (max, shared) = (self.shared.max_size(), self.shared);
         let too_large = |planned: &Planned| {
-            let sizes = [planned.wanted().map(|wanted| wanted.size), planned.given().map(|seen| seen.size)];
-            sizes.into_iter().flatten().find(|size| *size > max)
+            let wanted =
+                planned.wanted().map(|wanted| (wanted.size, shared.max_taken(wanted.name.as_bytes())));
+            let given = planned.given().map(|seen| (seen.size, max));
+            [wanted, given].into_iter().flatten().find(|(size, max)| size > max)
         };
         let (large, batch): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|planned| too_large(planned).is_some());
         for planned in large {
-            let size = too_large(&planned).unwrap_or(0);
-            let words = format!("it has {size} bytes, more than `max_size` in [shared] allows ({max})");
+            let (size, max) = too_large(&planned).unwrap_or_default();
+            let words =
+                format!("it has {size} bytes, more than is moved that way ({max}; `max_size` in [shared])");
             self.refuse(planned, words).await?;
         }
         let objects = self.shared.objects();

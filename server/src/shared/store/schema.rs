@@ -100,9 +100,14 @@ pub(super) fn bring_up_to_date(db: &mut Connection, path: &Path) -> Result<(), S
     Ok(())
 }
 
-/// Whether a command may use the tables beside a server: only if both know the same ones.
-pub(super) fn is_up_to_date(db: &Connection, path: &Path) -> Result<(), StoreError> {
-    if version(db, path)? < STEPS.len() { Err(StoreError::Older) } else { Ok(()) }
+/// Whether there is something for a command to use beside a server: only tables that both know. `false`: they are just
+/// being made.
+pub(super) fn is_up_to_date(db: &Connection, path: &Path) -> Result<bool, StoreError> {
+    match version(db, path)? {
+        0 => Ok(false),
+        found if found < STEPS.len() => Err(StoreError::Older),
+        _ => Ok(true),
+    }
 }
 
 fn version(db: &Connection, path: &Path) -> Result<usize, StoreError> {

@@ -253,6 +253,10 @@ fn a_command_works_beside_the_server_and_makes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let shared = directory.path().join("shared");
     assert!(Store::beside(&shared).unwrap().is_none());
+    fs::create_dir(&shared).unwrap();
+    drop(Connection::open(shared.join(DATABASE)).unwrap().pragma_update(None, "journal_mode", "WAL"));
+    assert!(Store::beside(&shared).unwrap().is_none(), "it is just being made");
+    fs::remove_dir_all(&shared).unwrap();
     let server = Store::open(&shared).unwrap();
     let command = Store::beside(&shared).unwrap().unwrap();
     command.write(|batch| batch.wish("a", NAME, 1)).unwrap();
