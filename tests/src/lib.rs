@@ -22,6 +22,7 @@ pub mod clock;
 pub mod corpus;
 pub mod counts;
 pub mod cutter;
+pub mod exchange;
 pub mod faults;
 pub mod files;
 pub mod fleet;

@@ -2,14 +2,16 @@
 //! `commands/` below a directory.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::agent::md5_hex;
 use crate::sender::Sender;
+use crate::until;
 
 /// The folders of main files, by their endings.
 const FOLDERS: [(&str, &str); 3] = [("conf", "conf"), ("zip", "collections"), ("rcmd", "commands")];
@@ -22,6 +24,18 @@ impl Shelf {
     /// Below `root`: an `incomingdir`, or a node's storage.
     pub fn at(root: impl Into<PathBuf>) -> Shelf {
         Shelf(root.into())
+    }
+
+    /// The same, with its directories made as a console does.
+    ///
+    /// # Panics
+    /// When they cannot be made.
+    pub fn made(root: impl Into<PathBuf>) -> Shelf {
+        let shelf = Shelf::at(root);
+        let folders = FOLDERS.iter().map(|(_, folder)| *folder).chain(["md5"]);
+        folders
+            .for_each(|folder| std::fs::create_dir_all(shelf.0.join(folder)).expect("the directory is ours"));
+        shelf
     }
 
     /// Where a main file lies.
@@ -112,13 +126,14 @@ fn put(path: &Path, bytes: &[u8]) {
 #[derive(Debug)]
 pub struct Looker {
     over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Looks>>,
+    looks: Arc<Mutex<Looks>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// What an agent saw.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Looks {
-    /// How often it looked and was answered.
+    /// How often it looked and was answered, with a file or without one.
     pub answered: usize,
     /// Contents in their order, each time another than before.
     pub contents: Vec<Vec<u8>>,
@@ -130,15 +145,26 @@ impl Looker {
     /// Looks at the pair of that name at `node`, which has it already.
     pub fn start(node: SocketAddr, name: &str) -> Looker {
         let over = Arc::<AtomicBool>::default();
-        let (stop, name) = (Arc::clone(&over), name.to_owned());
+        let looks = Arc::<Mutex<Looks>>::default();
+        let (stop, seen, name) = (Arc::clone(&over), Arc::clone(&looks), name.to_owned());
         let look = move || {
-            let mut looks = Looks::default();
             while !stop.load(Ordering::SeqCst) {
-                looks.look(node, &name);
+                let Some([md5, file]) = given(node, &name) else { continue };
+                seen.lock().unwrap_or_else(PoisonError::into_inner).note(&name, md5, file);
             }
-            looks
         };
-        Looker { over, thread: Some(std::thread::spawn(look)) }
+        Looker { over, looks, thread: Some(std::thread::spawn(look)) }
+    }
+
+    /// What it saw so far.
+    pub fn looks(&self) -> Looks {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until it has looked at what is there now.
+    pub fn has_looked(&self) {
+        let before = self.looks().answered;
+        until::holds("an agent looks", || self.looks().answered > before + 1);
     }
 
     /// Ends it.
@@ -147,7 +173,8 @@ impl Looker {
     /// When the agent did.
     pub fn stop(mut self) -> Looks {
         self.over.store(true, Ordering::SeqCst);
-        self.thread.take().expect("stopped once").join().expect("an agent does not panic")
+        self.thread.take().expect("stopped once").join().expect("an agent does not panic");
+        self.looks()
     }
 }
 
@@ -157,31 +184,43 @@ impl Drop for Looker {
     }
 }
 
+/// What the node gives, the `.md5` first, as the real agent asks, each on a connection of its own. `None`: it is down.
+fn given(node: SocketAddr, name: &str) -> Option<[Option<Vec<u8>>; 2]> {
+    let stem = name.rsplit_once('.').expect("a main file has an ending").0;
+    let md5 = fetch(node, &format!("{stem}.md5")).ok()?.ok();
+    Some([md5, fetch(node, name).ok()?.ok()])
+}
+
+/// Reads a file as the real client does: with its `QUIT`, the node knows that it has all of it.
+pub fn fetch(node: SocketAddr, name: &str) -> io::Result<Result<Vec<u8>, String>> {
+    let mut sender = Sender::connect(node)?;
+    let given = sender.fetch("RECV", name)?;
+    sender.say("QUIT\n")?;
+    sender.rest()?;
+    Ok(given)
+}
+
 impl Looks {
-    /// As the real agent does, each request on a connection of its own. A node that is down says nothing.
-    fn look(&mut self, node: SocketAddr, name: &str) {
-        let stem = name.rsplit_once('.').expect("a main file has an ending").0;
-        let fetch = |name: &str| Sender::connect(node).and_then(|mut sender| sender.fetch("RECV", name));
-        let Ok(md5) = fetch(&format!("{stem}.md5")) else { return };
-        let Ok(md5) = md5 else {
-            // Here it would upload what it has.
-            return self.wrong.push(format!("the md5 of {name} is absent"));
-        };
-        let Ok(file) = fetch(name) else { return };
-        let Ok(file) = file else { return self.wrong.push(format!("{name} is absent, its md5 is there")) };
+    fn note(&mut self, name: &str, md5: Option<Vec<u8>>, file: Option<Vec<u8>>) {
         self.answered += 1;
+        let (md5, file) = match (md5, file) {
+            (Some(md5), Some(file)) => (md5, file),
+            // Here it would upload what it has.
+            (None, _) => return self.wrong.push(format!("the md5 of {name} is absent")),
+            (_, None) => return self.wrong.push(format!("{name} is absent, its md5 is there")),
+        };
         let at = |sum: &[u8]| self.contents.iter().position(|seen| md5_hex(seen).as_bytes() == sum);
         let (told, given) = (at(&md5), at(md5_hex(&file).as_bytes()));
+        let start = String::from_utf8_lossy(&file[..file.len().min(60)]).into_owned();
         // A newer file than the `.md5` told may have been placed in between, or its `.md5` is still to come.
         if md5 != md5_hex(&file).as_bytes() && given.is_some() && told.is_none_or(|told| Some(told) > given) {
-            self.wrong
-                .push(format!("an older {name} than its md5 tells: {:.60}", String::from_utf8_lossy(&file)));
+            self.wrong.push(format!("an older {name} than its md5 tells: {start}"));
         }
         if self.contents.last() == Some(&file) {
             return;
         }
-        if self.contents.contains(&file) {
-            self.wrong.push(format!("{name} is old again: {:.60}", String::from_utf8_lossy(&file)));
+        if given.is_some() {
+            self.wrong.push(format!("{name} is old again: {start}"));
         }
         self.contents.push(file);
     }

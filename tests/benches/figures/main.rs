@@ -1,6 +1,6 @@
 //! The figures: what the node and the server reach on this machine, beside the stock server and rsync in one run.
 //!
-//! `cargo build --release && cargo bench -p tidegate-tests --bench figures [-- ingest durable drain relay latency sites start idle]`
+//! `cargo build --release && cargo bench -p tidegate-tests --bench figures [-- ingest durable drain relay latency shared sites start idle]`
 //!
 //! Environment: `TIDEGATE_BENCH_RUNS` (3; the median counts), `TIDEGATE_BENCH_FILES` (10,000 for a drain, half as many
 //! for an ingest, 100 times as many for a start), `TIDEGATE_STOCK_SERVER` (a real stock server to measure beside;
@@ -16,6 +16,7 @@ mod ingest;
 mod latency;
 mod load;
 mod relay;
+mod shared;
 mod site;
 mod sites;
 mod ssh;
@@ -54,6 +55,9 @@ fn main() {
     }
     if wants("latency") {
         latency::run(scale);
+    }
+    if wants("shared") {
+        shared::run(scale);
     }
     if wants("sites") {
         sites::run();
