@@ -85,6 +85,13 @@ impl ModelFiles {
         hand::edit(&mut lock(&self.inner).disk, &self.pair, edit);
     }
 
+    /// An edit that a power cut takes back.
+    pub(super) fn edit_carelessly(&self, edit: Edit) {
+        let mut inner = lock(&self.inner);
+        hand::edit(&mut inner.disk, &self.pair, edit);
+        inner.disk.forget_durability();
+    }
+
     /// From now on the hand edits, and every change is seen.
     pub(super) fn watch(&self, edits: &[(u32, Edit)]) {
         let mut inner = lock(&self.inner);

@@ -4,5 +4,6 @@ mod disk;
 mod hand;
 mod late;
 mod life;
+mod moments;
 mod power;
 mod unsure;

@@ -109,6 +109,11 @@ impl Disk {
         self.log.last_mut().expect("it was pushed").durable = true;
     }
 
+    /// Nothing since the last power cut is durable.
+    pub(super) fn forget_durability(&mut self) {
+        self.log.iter_mut().for_each(|op| op.durable = false);
+    }
+
     /// An fsync of a file, which may fail.
     pub(super) fn sync_file(&mut self, file: usize, works: bool) {
         self.sync(works, |effect| match effect {

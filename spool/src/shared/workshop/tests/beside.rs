@@ -1,0 +1,86 @@
+//! On a real file system, with real hands that edit and read at the same time.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use super::*;
+
+const ROUNDS: u64 = 300;
+
+/// A main file that says who wrote it, long enough to be caught half written.
+fn text(by: &str, round: u64) -> Vec<u8> {
+    format!("{by} {round}\n").into_bytes().repeat(2_000)
+}
+
+/// Whichever is first: the hand's edit is what is there in the end, because nobody has seen it yet.
+#[test]
+fn an_edit_in_the_moment_of_a_change_is_never_lost() {
+    let place = Place::new();
+    let (shop, pair) = (place.open(), place.pair("web"));
+    let barrier = Barrier::new(2);
+    let (mut done, mut changed) = (0, 0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..ROUNDS {
+                fs::write(place.path("edited"), text("hand", round)).unwrap();
+                barrier.wait();
+                // Some come early and some late.
+                (0..round % 30 * 3_000).for_each(|_| std::hint::spin_loop());
+                fs::rename(place.path("edited"), &pair.file).unwrap();
+                barrier.wait();
+            }
+        });
+        for round in 0..ROUNDS {
+            let there = look(&pair).unwrap().map(|seen| seen.digest);
+            let ready = ready(&shop, &text("central", round));
+            let removes = there.filter(|_| round % 3 == 2);
+            barrier.wait();
+            let result = match removes {
+                Some(there) => shop.remove(&pair, there),
+                None => shop.place(b"web.conf", &pair, there, ready),
+            };
+            barrier.wait();
+            match result.unwrap() {
+                Done::Changed(_) => changed += 1,
+                Done::Done | Done::Already => done += 1,
+            }
+            assert!(
+                fs::read(&pair.file).unwrap() == text("hand", round),
+                "the edit of round {round} was lost"
+            );
+        }
+    });
+    assert_eq!(done + changed, ROUNDS);
+}
+
+/// An agent reads the `.md5`, and then the main file.
+#[test]
+fn readers_find_whole_files_and_always_an_md5() {
+    let place = Place::new();
+    let (shop, pair) = (place.open(), place.pair("web"));
+    let put = |expected: Option<u64>, round| {
+        let expected = expected.map(|round| digest(&text("central", round)));
+        let ready = ready(&shop, &text("central", round));
+        assert_eq!(shop.place(b"web.conf", &pair, expected, ready).unwrap(), Done::Done);
+    };
+    put(None, 0);
+    let (is_over, placed) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let before = placed.load(Ordering::SeqCst);
+                assert_eq!(fs::read(&pair.md5).unwrap().len(), 32);
+                let main = fs::read(&pair.file).unwrap();
+                let after = placed.load(Ordering::SeqCst) + 1;
+                let whole = (before..=after).any(|round| main == text("central", round));
+                assert!(whole, "half a file, or an old one: {:?}", main.get(..30));
+            }
+        });
+        for round in 1..ROUNDS {
+            put(Some(round - 1), round);
+            placed.store(round, Ordering::SeqCst);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
