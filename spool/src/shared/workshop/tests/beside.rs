@@ -80,10 +80,19 @@ fn readers_find_whole_files_and_always_an_md5() {
                 assert!(whole, "half a file, or an old one: {:?}", main.get(..30));
             }
         });
+        let _over = Over(&is_over);
         for round in 1..ROUNDS {
             put(Some(round - 1), round);
             placed.store(round, Ordering::SeqCst);
         }
-        is_over.store(true, Ordering::Relaxed);
     });
+}
+
+/// Also after a panic, or the reader would go on for ever.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
