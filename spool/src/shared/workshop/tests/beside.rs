@@ -30,7 +30,9 @@ fn an_edit_in_the_moment_of_a_change_is_never_lost() {
             for round in 0..ROUNDS {
                 fs::write(place.path("edited"), text("hand", round)).unwrap();
                 barrier.wait();
-                while round % 3 != 2 && !is_waiting() && !is_over.load(Ordering::SeqCst) {}
+                while round % 3 != 2 && !is_waiting() && !is_over.load(Ordering::SeqCst) {
+                    std::hint::spin_loop();
+                }
                 fs::rename(place.path("edited"), &pair.file).unwrap();
                 barrier.wait();
                 barrier.wait();
