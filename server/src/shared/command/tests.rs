@@ -189,13 +189,29 @@ fn a_difference_is_shown_line_by_line_where_both_contents_are_at_hand() {
     central.keeps("a", WEB01, "one\n2\nthree\n", Why::NotTaken);
     let said = central.diff(&[WEB01]).unwrap();
     let diff = "--- there\n+++ here\n@@ -1,3 +1,3 @@\n one\n-2\n+two\n three\n";
-    assert!(said.text.ends_with(diff), "{}", said.text);
+    assert!(said.text.contains(diff), "{}", said.text);
     assert!(said.text.starts_with(&format!("a  {WEB01}: on its way\n  here    ")), "{}", said.text);
     assert_eq!(said.document["pairs"][0]["diff"], diff);
     central.shows("a", WEB01, "one\ntwo\nthree\n");
-    assert_eq!(central.diff(&[]).unwrap().text, "Nothing differs.\n");
+    let text = central.diff(&[]).unwrap().text;
+    assert!(
+        text.starts_with("Nothing differs.\n\n1 version is kept: `tidegate-server shared list`"),
+        "{text}"
+    );
+    let said = central.diff(&[WEB01]).unwrap();
+    assert!(said.text.starts_with(&format!("a  {WEB01}: in sync\n")), "{}", said.text);
+    let kept =
+        format!(", not taken, since 2023-11-14T22:13:20Z\n{}", diff.replace("--- there", "--- kept 1"));
+    assert!(said.text.ends_with(&kept), "{}", said.text);
+    assert_eq!(said.document["pairs"][0]["kept"][0]["id"], 1);
+    fs::remove_file(central.file(WEB01)).unwrap();
+    central.store.write(|batch| batch.saw("a", WEB01.as_bytes(), None, 2)).unwrap();
+    let said = central.diff(&[WEB01]).unwrap();
+    assert!(said.text.starts_with(&format!("a  {WEB01}\n  kept 1  ")), "only that is left: {}", said.text);
+    assert_eq!(said.document["pairs"][0]["kept"][0]["why"], "not taken");
     let unknown = central.diff(&["none.zip"]).expect_err("nothing is called so").to_string();
     assert!(unknown.contains("none.zip is no shared file"), "{unknown}");
+    assert_eq!(Central::new().diff(&[]).unwrap().text, "Nothing differs.\n");
 }
 
 #[test]
