@@ -139,6 +139,8 @@ pub struct Looks {
     pub contents: Vec<Vec<u8>>,
     /// What must never be, in words.
     pub wrong: Vec<String>,
+    /// At which look each MD5 was first told, or first that of the file.
+    first: BTreeMap<Vec<u8>, usize>,
 }
 
 impl Looker {
@@ -209,19 +211,50 @@ impl Looks {
             (None, _) => return self.wrong.push(format!("the md5 of {name} is absent")),
             (_, None) => return self.wrong.push(format!("{name} is absent, its md5 is there")),
         };
-        let at = |sum: &[u8]| self.contents.iter().position(|seen| md5_hex(seen).as_bytes() == sum);
-        let (told, given) = (at(&md5), at(md5_hex(&file).as_bytes()));
-        let start = String::from_utf8_lossy(&file[..file.len().min(60)]).into_owned();
+        let (sum, start) =
+            (md5_hex(&file).into_bytes(), String::from_utf8_lossy(&file[..file.len().min(60)]));
+        let [told, given] = [md5, sum].map(|sum| *self.first.entry(sum).or_insert(self.answered));
         // A newer file than the `.md5` told may have been placed in between, or its `.md5` is still to come.
-        if md5 != md5_hex(&file).as_bytes() && given.is_some() && told.is_none_or(|told| Some(told) > given) {
+        if told > given {
             self.wrong.push(format!("an older {name} than its md5 tells: {start}"));
         }
         if self.contents.last() == Some(&file) {
             return;
         }
-        if given.is_some() {
+        if self.contents.contains(&file) {
             self.wrong.push(format!("{name} is old again: {start}"));
         }
         self.contents.push(file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(looks: &[(Option<&str>, Option<&str>)]) -> Vec<String> {
+        let mut seen = Looks::default();
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        for (md5, file) in looks {
+            seen.note("a.conf", md5.map(|of| md5_hex(of.as_bytes()).into_bytes()), file.map(bytes));
+        }
+        seen.wrong
+    }
+
+    #[test]
+    fn an_agent_may_meet_a_change_and_nothing_that_sets_it_back() {
+        let (old, new) = (Some("old"), Some("new"));
+        assert!(judged(&[(old, old), (old, new), (old, new), (new, new)]).is_empty());
+        assert!(judged(&[(old, new), (old, new), (new, new)]).is_empty(), "it came a little late");
+        for (words, looks) in [
+            ("absent", vec![(old, old), (None, old)]),
+            ("absent", vec![(old, None)]),
+            ("old again", vec![(old, old), (new, new), (new, old)]),
+            ("than its md5 tells", vec![(old, old), (new, old)]),
+            ("than its md5 tells", vec![(old, old), (old, new), (new, new), (new, old)]),
+        ] {
+            let wrong = judged(&looks);
+            assert!(wrong.iter().any(|line| line.contains(words)), "{looks:?}: {wrong:?}");
+        }
     }
 }
