@@ -3,9 +3,11 @@
 use std::fmt;
 use std::path::Path;
 
+use sha2::{Digest as _, Sha256};
+
 use super::power::{Disk, Effect};
-use crate::shared::Pair;
 use crate::shared::look::Hashing;
+use crate::shared::{Digest, Pair};
 
 /// What a main file may hold. Two have one size.
 pub(super) const CONTENTS: [(u8, usize); 5] = [(b'a', 1), (b'b', 300), (b'c', 300), (b'd', 9_000), (b'e', 0)];
@@ -13,6 +15,10 @@ pub(super) const CONTENTS: [(u8, usize); 5] = [(b'a', 1), (b'b', 300), (b'c', 30
 pub(super) fn bytes(content: usize) -> Vec<u8> {
     let (byte, size) = CONTENTS[content];
     vec![byte; size]
+}
+
+pub(super) fn digest(bytes: &[u8]) -> Digest {
+    Sha256::digest(bytes).into()
 }
 
 pub(super) fn md5(bytes: &[u8]) -> Vec<u8> {

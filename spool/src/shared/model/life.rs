@@ -10,79 +10,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use sha2::{Digest as _, Sha256};
 
 use super::disk::{Fuse, ModelFiles};
-use super::hand::{CONTENTS, Edit, View, bytes, shown};
+use super::hand::{View, bytes, digest};
+use super::pending::{Main, Pending};
+use super::steps::{Crash, Edits, Expect, Step, What, step};
 use crate::shared::files::Files;
 use crate::shared::partial::Parts;
-use crate::shared::{Digest, Done, Failed, Pair, Ready, Unfinished, Workshop};
+use crate::shared::{Done, Failed, Pair, Ready, Unfinished, Workshop};
 
 const NAME: &[u8] = b"web.conf";
-
-type Edits = Vec<(u32, Edit)>;
-type Main = Option<Vec<u8>>;
-
-#[derive(Clone, Debug)]
-enum Step {
-    Change(What, Expect, Edits),
-    /// Some bytes come, and no more.
-    Upload(usize, usize),
-    Edit(Edit),
-    Crash(Crash),
-    /// A crash, and another one at the next start.
-    CrashTwice(Crash, u32, Edits),
-    /// Something goes wrong after some more calls; a process that dies of it ends in that way, and the next one
-    /// perhaps too, after so many calls.
-    Light(Fuse, Crash, Option<u32>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum What {
-    Place(usize),
-    Remove,
-    Complete,
-}
-
-/// What a change expects to find.
-#[derive(Clone, Copy, Debug)]
-enum Expect {
-    /// What is there.
-    Right,
-    Content(usize),
-    Nothing,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Crash {
-    /// Of the process only.
-    Process,
-    /// Of the power, with a seed for what is lost.
-    Power(u64),
-    /// Of the power, and all is lost that was not made durable.
-    Blackout,
-}
-
-/// A change that has neither succeeded nor failed.
-struct Pending {
-    what: What,
-    /// What it was made on top of.
-    expected: Main,
-    target: Main,
-    before: View,
-    /// What the other hand knows to be there.
-    last: Main,
-    /// Whether that hand did anything since.
-    has_acted: bool,
-    /// Whether a start may be ending an earlier removal.
-    is_start: bool,
-    /// It died, and that hand had put the very bytes there that were to be placed: nothing tells the two apart then.
-    is_ambiguous: bool,
-    /// That hand has put something where one was aside to be removed, and removed that: nothing tells afterwards, and
-    /// what was aside may come back.
-    has_come: bool,
-    has_come_and_gone: bool,
-}
 
 struct Life {
     files: ModelFiles,
@@ -95,105 +32,6 @@ struct Life {
     promised: Option<View>,
     crash: Option<Crash>,
     second_death: Option<u32>,
-}
-
-fn digest(bytes: &[u8]) -> Digest {
-    Sha256::digest(bytes).into()
-}
-
-impl Pending {
-    /// Takes in what was seen, and looks at each step of it.
-    fn follow(&mut self, views: &[(View, Option<Edit>)]) {
-        for (position, (view, by)) in views.iter().enumerate() {
-            if let Some(main) = &view.main {
-                assert!((0..CONTENTS.len()).any(|content| bytes(content) == *main), "half a main file");
-            }
-            let Some((before, _)) = position.checked_sub(1).map(|before| &views[before]) else { continue };
-            match by {
-                Some(edit) => {
-                    self.has_acted = true;
-                    match edit {
-                        Edit::Put(content) => self.last = Some(bytes(*content)),
-                        Edit::Rewrite(content) if before.main.is_some() => self.last = Some(bytes(*content)),
-                        Edit::Remove if before.main.is_some() => self.last = None,
-                        _ => {}
-                    }
-                    self.has_come |= matches!(edit, Edit::Put(_));
-                    self.has_come_and_gone |=
-                        self.has_come && self.last.is_none() && self.what == What::Remove;
-                    self.is_ambiguous |= self.last.is_some() && self.last == self.target;
-                }
-                None => self.check_step(before, view),
-            }
-        }
-    }
-
-    fn check_step(&self, before: &View, after: &View) {
-        let is_removal = self.what == What::Remove;
-        assert!(after.main.is_some() || before.main.is_none() || is_removal, "the main file was missing");
-        // No call removes one name on condition of another: a hand that puts a pair there in that moment may see it.
-        let may_miss = self.has_acted && (is_removal || self.is_start);
-        if before.main.is_some() && after.main.is_some() && !may_miss {
-            assert!(after.md5.is_some() || before.md5.is_none(), "the md5 was missing");
-        }
-        // Back from aside it may be the one from before.
-        if after.md5 != before.md5 && after.md5.is_some() && !self.has_acted {
-            let is_old = before.md5.is_none() && after.md5 == self.before.md5;
-            assert!(after.fits() || is_old, "an md5 of something else appeared");
-        }
-    }
-
-    /// Once it is over, one way or the other.
-    fn check_end(&self, view: &View, has_died: bool) {
-        let may_be_made = self.what != What::Complete && self.last == self.expected;
-        assert!(
-            view.main == self.last
-                || may_be_made && view.main == self.target
-                || has_died && self.is_ambiguous
-                || self.has_come_and_gone,
-            "an edit was lost: {} is there, the last was {}",
-            shown(&view.main),
-            shown(&self.last)
-        );
-        if self.has_acted {
-            return;
-        }
-        match self.what {
-            What::Place(_) if view.main == self.target && self.target != self.before.main => {
-                assert!(view.fits(), "a main file was placed without its md5");
-            }
-            What::Remove if view.main.is_none() => {
-                let may_stay = self.before.main.is_none() && view.md5 == self.before.md5;
-                assert!(view.md5.is_none() || may_stay, "an md5 was left behind");
-            }
-            // One without a main file may go with the rest of an earlier removal, or come back with what failed of it.
-            _ => {
-                let is_alone = view.main.is_none();
-                assert!(view.fits() || view.md5 == self.before.md5 || is_alone, "an md5 was lost");
-            }
-        }
-    }
-
-    /// A call that failed may count as an edit.
-    fn check_answer(&self, done: &Done, view: &View, has_failed: bool) {
-        self.check_end(view, false);
-        if self.has_acted {
-            return;
-        }
-        match done {
-            Done::Done | Done::Already => {
-                assert!(view.main == self.target, "{done:?}: {view:?}");
-                assert!(view.fits() || self.what == What::Remove && view.md5.is_none(), "{done:?}: {view:?}");
-            }
-            Done::Changed(there) => {
-                assert_eq!(*view, self.before, "{done:?}");
-                assert_eq!(there.map(|seen| seen.digest), view.main.as_deref().map(digest));
-                assert_eq!(there.is_some_and(|seen| seen.fits), view.fits());
-                let is_nothing = self.what == What::Complete && self.expected.is_none();
-                assert!(self.before.main != self.expected || is_nothing || has_failed, "nothing had changed");
-            }
-        }
-    }
 }
 
 impl Life {
@@ -296,18 +134,7 @@ impl Life {
             What::Complete => (expected.clone(), None),
         };
         let (before, last) = (self.files.view(), self.main.clone());
-        let mut pending = Pending {
-            what,
-            expected,
-            target,
-            before,
-            last,
-            has_acted: false,
-            is_start: false,
-            is_ambiguous: false,
-            has_come: false,
-            has_come_and_gone: false,
-        };
+        let mut pending = Pending::new(what, (expected, target), before, last);
         self.files.watch(&edits);
         let result = match (what, ready) {
             (What::Place(_), Some(ready)) => self.shop().place(NAME, &self.pair, expected_digest, ready),
@@ -365,19 +192,7 @@ impl Life {
         let is_pending = pending.is_some();
         let mut pending = pending.unwrap_or_else(|| {
             let (main, before) = (self.main.clone(), self.files.view());
-            let (expected, target, last) = (main.clone(), main.clone(), main);
-            Pending {
-                what: What::Complete,
-                expected,
-                target,
-                before,
-                last,
-                has_acted: false,
-                is_start: false,
-                is_ambiguous: false,
-                has_come: false,
-                has_come_and_gone: false,
-            }
+            Pending::new(What::Complete, (main.clone(), main.clone()), before, main)
         });
         pending.is_start = true;
         self.lose(crash);
@@ -412,58 +227,6 @@ impl Life {
         assert!(self.files.view().main == Some(bytes(1)));
         assert!(self.files.view().fits());
     }
-}
-
-fn edits() -> impl Strategy<Value = Edits> {
-    let some = prop::collection::vec((0..12_u32, edit()), 0..4);
-    prop_oneof![2 => Just(vec![]), 3 => some]
-}
-
-fn edit() -> impl Strategy<Value = Edit> {
-    prop_oneof![
-        4 => (0..CONTENTS.len()).prop_map(Edit::Put),
-        3 => (0..CONTENTS.len()).prop_map(Edit::Rewrite),
-        2 => Just(Edit::Remove),
-        3 => Just(Edit::Md5),
-        1 => Just(Edit::WrongMd5),
-        1 => Just(Edit::RemoveMd5),
-    ]
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let content = || 0..CONTENTS.len();
-    let what = prop_oneof![
-        5 => content().prop_map(What::Place),
-        2 => Just(What::Remove),
-        1 => Just(What::Complete),
-    ];
-    let expect = prop_oneof![
-        6 => Just(Expect::Right),
-        1 => content().prop_map(Expect::Content),
-        1 => Just(Expect::Nothing),
-    ];
-    let crash = || {
-        prop_oneof![
-            3 => Just(Crash::Process),
-            4 => any::<u64>().prop_map(Crash::Power),
-            1 => Just(Crash::Blackout),
-        ]
-    };
-    let fuse = prop_oneof![
-        6 => (0..45_u32).prop_map(Fuse::Death),
-        2 => (0..9_u32).prop_map(Fuse::FailedFsync),
-        3 => (0..45_u32).prop_map(Fuse::FailedCall),
-    ];
-    prop_oneof![
-        8 => (what, expect, edits()).prop_map(|(what, expect, edits)| Step::Change(what, expect, edits)),
-        1 => (content(), 0..6_000_usize).prop_map(|(content, size)| Step::Upload(content, size)),
-        3 => edit().prop_map(Step::Edit),
-        1 => crash().prop_map(Step::Crash),
-        2 => (crash(), 0..20_u32, edits())
-            .prop_map(|(crash, calls, edits)| Step::CrashTwice(crash, calls, edits)),
-        4 => (fuse, crash(), prop::option::of(0..30_u32))
-            .prop_map(|(fuse, crash, second_death)| Step::Light(fuse, crash, second_death)),
-    ]
 }
 
 /// As many cases as `PROPTEST_CASES` says, else the campaign's number.

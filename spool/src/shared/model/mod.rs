@@ -5,5 +5,7 @@ mod hand;
 mod late;
 mod life;
 mod moments;
+mod pending;
 mod power;
+mod steps;
 mod unsure;
