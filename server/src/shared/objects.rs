@@ -3,11 +3,12 @@
 //! A content is here whole and durably, or not at all. It is copied before it travels, so that a file that is being
 //! rewritten never goes half; and before an end loses it, so that the loss can be undone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::OFlags;
@@ -23,6 +24,9 @@ const OBJECTS: &str = "objects";
 /// Where contents are that are on their way in.
 const ARRIVING: &str = "arriving";
 
+/// How many sources are remembered; beyond it what is on its way is begun anew after a cut.
+const SOURCES_MAX: usize = 1_000;
+
 /// How much of a content is copied at once.
 const COPIED_AT_ONCE: usize = 64 * 1024;
 
@@ -30,6 +34,8 @@ const COPIED_AT_ONCE: usize = 64 * 1024;
 pub(crate) struct Objects {
     directory: PathBuf,
     workshop: Workshop,
+    /// Where contents come from that are on their way.
+    sources: Mutex<HashMap<Digest, Box<[u8]>>>,
 }
 
 impl std::fmt::Debug for Objects {
@@ -44,7 +50,7 @@ impl Objects {
         durable::create_dir_all(&directory.join(OBJECTS))?;
         // Nothing there is a pair.
         let workshop = Workshop::open(&directory.join(ARRIVING), &|_| None)?;
-        Ok(Self { directory: directory.join(OBJECTS), workshop })
+        Ok(Self { directory: directory.join(OBJECTS), workshop, sources: Mutex::default() })
     }
 
     /// Where a content lies, or would.
@@ -56,13 +62,48 @@ impl Objects {
         self.path(digest).is_file()
     }
 
-    /// Takes in a content of `size` bytes; an earlier one that was cut is gone on with.
-    pub(crate) fn begin(&self, digest: Digest, size: u64) -> io::Result<Partial> {
-        self.workshop.begin(digest, size)
+    /// Takes in a content of `size` bytes that comes from a source. One that was cut is gone on with only where it came
+    /// from the same source, in this process: who knows a digest and nothing else must not get the rest from another.
+    pub(crate) fn begin(&self, source: &[u8], digest: Digest, size: u64) -> io::Result<Partial> {
+        let before = {
+            let mut sources = self.sources();
+            if sources.len() >= SOURCES_MAX {
+                sources.clear();
+            }
+            sources.insert(digest, source.into())
+        };
+        if before.as_deref() == Some(source) {
+            return self.workshop.begin(digest, size);
+        }
+        self.workshop.begin_anew(digest, size)
     }
 
-    /// Keeps a content that has come.
-    pub(crate) fn put(&self, ready: Ready) -> io::Result<()> {
+    fn sources(&self) -> MutexGuard<'_, HashMap<Digest, Box<[u8]>>> {
+        // Changed in single steps: sound even after a panic.
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a content that is here as a whole. `false`: it is not the one of this digest.
+    pub(crate) fn keep(&self, digest: &Digest, content: &[u8]) -> io::Result<bool> {
+        if super::digest(content) != *digest {
+            return Ok(false);
+        }
+        self.sources().remove(digest);
+        let mut partial = self.workshop.begin_anew(*digest, content.len() as u64)?;
+        partial.write(content)?;
+        self.finish(partial)
+    }
+
+    /// Keeps a content that has come. `false`: it is not the one of its digest, or not all of it.
+    pub(crate) fn finish(&self, partial: Partial) -> io::Result<bool> {
+        match partial.finish() {
+            Ok(ready) => self.put(ready).map(|()| true),
+            Err(Unfinished::Io(error)) => Err(error),
+            Err(Unfinished::Damaged | Unfinished::Short { .. }) => Ok(false),
+        }
+    }
+
+    fn put(&self, ready: Ready) -> io::Result<()> {
         let path = self.path(&ready.digest);
         durable::create_dir_all(path.parent().expect("an object lies in a directory"))?;
         Ok(ready.keep_as(&path)?)
@@ -82,8 +123,8 @@ impl Objects {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
-        let mut partial = self.begin(*digest, size)?;
-        file.seek(SeekFrom::Start(partial.offset()))?;
+        self.sources().remove(digest);
+        let mut partial = self.workshop.begin_anew(*digest, size)?;
         let mut bytes = vec![0; COPIED_AT_ONCE];
         loop {
             let read = file.read(&mut bytes)?;
@@ -95,11 +136,7 @@ impl Objects {
             }
             partial.write(&bytes[..read])?;
         }
-        match partial.finish() {
-            Ok(ready) => self.put(ready).map(|()| true),
-            Err(Unfinished::Io(error)) => Err(error),
-            Err(Unfinished::Damaged | Unfinished::Short { .. }) => Ok(false),
-        }
+        self.finish(partial)
     }
 
     /// What is used again is not old.
@@ -210,18 +247,29 @@ mod tests {
     }
 
     #[test]
-    fn a_content_comes_in_parts_and_is_gone_on_with_after_a_restart() {
+    fn a_content_comes_in_parts_and_is_gone_on_with_only_from_where_it_began_to_come() {
         let (directory, objects) = objects();
         let wanted = digest(b"content");
-        let mut partial = objects.begin(wanted, 7).unwrap();
-        partial.write(b"cont").unwrap();
-        drop((partial, objects));
+        let begun = |objects: &Objects, source: &[u8]| objects.begin(source, wanted, 7).unwrap();
+        begun(&objects, b"a").write(b"cont").unwrap();
+        assert_eq!(begun(&objects, b"a").offset(), 4);
+        assert_eq!(begun(&objects, b"b").offset(), 0, "another has to give all of it");
+        assert_eq!(begun(&objects, b"a").offset(), 0);
+        begun(&objects, b"a").write(b"cont").unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "conten").unwrap();
+        assert!(!objects.copy(&file, &wanted, 7).unwrap());
+        assert_eq!(begun(&objects, b"a").offset(), 0, "nor does a site go on with what is here");
+        begun(&objects, b"a").write(b"cont").unwrap();
+        drop(objects);
         let objects = Objects::open(directory.path()).unwrap();
-        let mut partial = objects.begin(wanted, 7).unwrap();
-        assert_eq!(partial.offset(), 4);
-        partial.write(b"ent").unwrap();
-        objects.put(partial.finish().unwrap()).unwrap();
+        let mut partial = begun(&objects, b"a");
+        assert_eq!(partial.offset(), 0, "after a restart nobody knows");
+        partial.write(b"content").unwrap();
+        assert!(objects.finish(partial).unwrap());
         assert_eq!(fs::read(objects.path(&wanted)).unwrap(), b"content");
+        assert!(!objects.keep(&digest(b"other"), b"content").unwrap());
+        assert!(objects.keep(&digest(b"other"), b"other").unwrap() && objects.has(&digest(b"other")));
     }
 
     #[test]

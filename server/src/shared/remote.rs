@@ -10,12 +10,11 @@ mod stock;
 pub(super) use relay::Relay;
 pub(super) use stock::{Candidate, SILENCE, Stock, StockMemory, Way, Wire};
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidegate_proto::Name;
-use tidegate_spool::shared::{Buckets, Digest, Partial, Seen, Unfinished};
+use tidegate_spool::shared::{Buckets, Digest, Seen};
 
 use super::objects::Objects;
 use crate::pull::Fault;
@@ -103,20 +102,9 @@ pub(super) trait Remote {
     async fn idle(&mut self) -> Fault;
 }
 
-/// Puts a content that came as a whole among the objects.
-fn keep_bytes(objects: &Objects, digest: Digest, content: &[u8]) -> io::Result<Fetched> {
-    let mut partial = objects.begin(digest, content.len() as u64)?;
-    let have = usize::try_from(partial.offset()).unwrap_or(usize::MAX);
-    partial.write(content.get(have..).unwrap_or_default())?;
-    keep(objects, partial)
-}
-
-/// Puts a content that came among the objects.
-fn keep(objects: &Objects, partial: Partial) -> io::Result<Fetched> {
-    match partial.finish() {
-        Ok(ready) => objects.put(ready).map(|()| Fetched::Here),
-        Err(Unfinished::Damaged) => Ok(Fetched::Damaged),
-        Err(Unfinished::Short { .. }) => Ok(Fetched::Another),
-        Err(Unfinished::Io(error)) => Err(error),
+impl Fetched {
+    /// What came has its digest, or it has not.
+    fn kept(kept: bool) -> Self {
+        if kept { Self::Here } else { Self::Damaged }
     }
 }

@@ -13,7 +13,7 @@ mod stock;
 mod syncer;
 
 use std::collections::HashMap;
-use std::pin::pin;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,34 +35,35 @@ use syncer::Syncer;
 /// Syncs all sites that share files, until the shutdown.
 pub(crate) async fn run(shared: Arc<Shared>, sites: Vec<Site>, desk: Arc<Desk>, stop: Shutdown) {
     let (scanned, ready) = watch::channel(false);
+    let sites = sites.into_iter().filter(|site| shared.bells().has(&site.name)).collect();
+    let start =
+        |site: &Site, pause| Syncer::new(site.clone(), &shared, &desk, &stop).repeat(ready.clone(), pause);
+    tokio::select! {
+        () = keep_running(sites, start) => {}
+        never = scan(&shared, &scanned) => match never {},
+        () = stop.aborting() => {}
+    }
+}
+
+/// Runs a task for each site until all have ended. A bug that one site brings to light must not cost the others anything:
+/// its task is begun again after a while.
+async fn keep_running<F>(sites: Vec<Site>, start: impl Fn(&Site, Duration) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let mut tasks = JoinSet::new();
     let mut running = HashMap::new();
-    let start = |tasks: &mut JoinSet<()>, site: Site, pause| {
-        let syncer = Syncer::new(site.clone(), &shared, &desk, &stop);
-        (tasks.spawn(syncer.repeat(ready.clone(), pause)).id(), site)
-    };
-    for site in sites.into_iter().filter(|site| shared.bells().of(&site.name).is_some()) {
-        running.extend([start(&mut tasks, site, Duration::ZERO)]);
+    for site in sites {
+        running.insert(tasks.spawn(start(&site, Duration::ZERO)).id(), site);
     }
-    let mut scanning = pin!(scan(&shared, &scanned));
-    loop {
-        tokio::select! {
-            ended = tasks.join_next() => match ended {
-                None => return,
-                Some(Ok(())) => {}
-                Some(Err(error)) => {
-                    let site = running.remove(&error.id()).expect("every task has a site");
-                    tracing::error!(
-                        site = site.name, %error,
-                        "the task of the site's shared files died; please report this. Its packages go on"
-                    );
-                    let pause = site.sync.backoff;
-                    running.extend([start(&mut tasks, site, pause)]);
-                }
-            },
-            never = &mut scanning => match never {},
-            () = stop.aborting() => return,
-        }
+    while let Some(ended) = tasks.join_next().await {
+        let Err(error) = ended else { continue };
+        let site = running.remove(&error.id()).expect("every task has a site");
+        tracing::error!(
+            site = site.name, %error,
+            "the task of the site's shared files died; please report this. Its packages go on"
+        );
+        running.insert(tasks.spawn(start(&site, site.sync.backoff)).id(), site);
     }
 }
 
@@ -117,5 +118,34 @@ async fn scan(shared: &Arc<Shared>, scanned: &watch::Sender<bool>) -> std::conve
             }
         }
         sleep(shared.interval()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::config::SyncKeys;
+
+    #[tokio::test]
+    async fn a_task_that_dies_is_begun_again_later_and_costs_the_others_nothing() {
+        let site = |name: &str| {
+            let sync = SyncKeys::default();
+            Site { name: name.into(), host: "unused".into(), port: 1, tls: None, sync }
+        };
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let start = |site: &Site, pause: Duration| {
+            let (name, begun) = (site.name.clone(), Arc::clone(&begun));
+            async move {
+                let is_first = pause.is_zero();
+                begun.lock().unwrap().push((name.clone(), is_first));
+                assert!(name != "bad" || !is_first, "a bug");
+            }
+        };
+        keep_running(vec![site("bad"), site("good")], start).await;
+        let mut begun = begun.lock().unwrap().clone();
+        begun.sort();
+        assert_eq!(begun, [("bad".into(), false), ("bad".into(), true), ("good".into(), true)]);
     }
 }

@@ -188,9 +188,7 @@ fn what_comes_and_goes_is_an_object_and_made_ready_beside_the_pairs() {
     let central = Central::new();
     let shared = central.open(TWO);
     let content = digest(b"content");
-    let mut partial = shared.objects().begin(content, 7).unwrap();
-    partial.write(b"content").unwrap();
-    shared.objects().put(partial.finish().unwrap()).unwrap();
+    assert!(shared.objects().keep(&content, b"content").unwrap());
     let mut partial = shared.workshop().begin(content, 7).unwrap();
     partial.write(&fs::read(shared.objects().path(&content)).unwrap()).unwrap();
     let pair = shared.pair(WEB01.as_bytes()).unwrap();

@@ -54,6 +54,20 @@ impl Parts {
         Ok(Partial { slot, digest, size, file, hashing })
     }
 
+    /// The same from its first byte: what has come of it before goes.
+    pub(super) fn begin_anew(self: &Arc<Self>, digest: Digest, size: u64) -> io::Result<Partial> {
+        let slot = self.hold(digest);
+        match self.files.remove(&slot.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed.context("remove", &slot.path).map_err(io_error)?,
+        }
+        if slot.is_kept {
+            self.make_room()?;
+        }
+        let (file, hashing) = self.open(&slot, size)?;
+        Ok(Partial { slot, digest, size, file, hashing })
+    }
+
     fn hold(self: &Arc<Self>, digest: Digest) -> Slot {
         let is_kept = lock(&self.held).insert(digest);
         let name = if is_kept {

@@ -87,6 +87,11 @@ impl Workshop {
         self.parts.begin(digest, size)
     }
 
+    /// The same from its first byte, for bytes that must all come from one place: what has come before goes.
+    pub fn begin_anew(&self, digest: Digest, size: u64) -> io::Result<Partial> {
+        self.parts.begin_anew(digest, size)
+    }
+
     /// Places a main file and then its `.md5`, if what lies there has the `expected` digest (`None`: nothing does);
     /// durable on return. The main file bears the pair's `name`.
     ///

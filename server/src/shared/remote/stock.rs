@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use tidegate_proto::Name;
 use tidegate_spool::shared::{Buckets, Digest, Seen};
 
-use super::{Fetched, Known, Listing, Order, Remote, Reply, Wanted, keep_bytes};
+use super::{Fetched, Known, Listing, Order, Remote, Reply, Wanted};
 use crate::config::SyncKeys;
 use crate::pull::Fault;
 use crate::shared::Shared;
@@ -122,7 +122,7 @@ impl<'a, W: Way> Stock<'a, W> {
         };
         let (digest, size): (Digest, _) = (Sha256::digest(&content).into(), content.len() as u64);
         let objects = Arc::clone(&self.objects);
-        blocking(move || keep_bytes(&objects, digest, &content)).await?;
+        blocking(move || objects.keep(&digest, &content)).await?;
         let path = self.objects.path(&digest);
         let known = self.md5_of(&digest, &path).await?;
         let fits = known.is_some() && known == md5;
@@ -230,9 +230,10 @@ impl<W: Way> Remote for Stock<'_, W> {
     ) -> Result<(), Fault> {
         for one in wanted {
             let fetched = match self.client.receive(&one.name, self.max_size).await? {
-                Received::File(content) if <Digest>::from(Sha256::digest(&content)) == one.digest => {
+                Received::File(content) => {
                     let (objects, digest) = (Arc::clone(objects), one.digest);
-                    blocking(move || keep_bytes(&objects, digest, &content)).await?
+                    let is_kept = blocking(move || objects.keep(&digest, &content)).await?;
+                    if is_kept { Fetched::Here } else { Fetched::Another }
                 }
                 _ => Fetched::Another,
             };

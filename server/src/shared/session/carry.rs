@@ -130,8 +130,13 @@ impl<R: Remote> Session<'_, R> {
             self.refuse(planned, words).await?;
         }
         let objects = self.shared.objects();
-        let wanted: Vec<_> =
-            batch.iter().filter_map(Planned::wanted).filter(|one| !objects.has(&one.digest)).collect();
+        // An object stands in for what the site has only where that is known to be the pair's: who knows the digest of
+        // another's file has not got the file.
+        let is_here = |planned: &Planned, one: &Wanted| planned.is_own && objects.has(&one.digest);
+        let wanted: Vec<_> = batch
+            .iter()
+            .filter_map(|planned| planned.wanted().filter(|one| !is_here(planned, one)))
+            .collect();
         if wanted.is_empty() {
             return Ok((batch, false));
         }

@@ -24,6 +24,8 @@ pub(super) struct Planned {
     pub(super) agreed: Option<Digest>,
     pub(super) here: Option<Seen>,
     pub(super) there: Option<Seen>,
+    /// What is there has been this pair's before, at either end.
+    pub(super) is_own: bool,
     /// What the site said last when it did not take it.
     pub(super) refused: Option<String>,
 }
@@ -112,7 +114,8 @@ impl Plan {
             Step::Place { .. } | Step::Remove { .. } | Step::Take { .. } | Step::Drop { .. } => {
                 let (agreed, there) = (question.agreed(), pair.there.as_ref().map(There::seen));
                 let refused = pair.refused.map(|refusal| refusal.words);
-                return self.steps.push(Planned { name, step, agreed, here, there, refused });
+                let is_own = question.is_own();
+                return self.steps.push(Planned { name, step, agreed, here, there, is_own, refused });
             }
         };
         self.endings.push((name, ending));
@@ -135,6 +138,15 @@ fn lost_here(shared: &Shared, here: &Here, pairs: &BTreeMap<Box<[u8]>, Pair>) ->
         sum = (sum.0 + agreed, sum.1 + there);
     }
     Ok(has_lost_all(sum.0, sum.1))
+}
+
+impl Question {
+    /// Whether what is there has been the pair's, or came from the site before.
+    fn is_own(&self) -> bool {
+        let there = self.there.digest;
+        let came = matches!(self.intent, Some(Intent::Up(target)) if target == there);
+        self.was_before || came || there == self.agreed || there == self.here.digest
+    }
 }
 
 /// Whose content both ends have: a step that was begun says so.

@@ -2,8 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+
+/// How long after a sync the sign that the node had said before it is no reason for another.
+const STALE: Duration = Duration::from_secs(60);
 
 /// A bell for each site that shares files.
 #[derive(Debug, Default)]
@@ -22,9 +26,9 @@ struct State {
     heard: Option<u64>,
     /// The sign of what is known of the node.
     known: Option<u64>,
-    /// The sign that the node had said before the last sync that went well. It may be wrong for good; then it is no
-    /// reason for a sync at every word of the node.
-    tried: Option<u64>,
+    /// The sign that the node had said before the last sync that went well, and when that ended. It is old, or wrong for
+    /// good: no reason for a sync at every word of the node.
+    tried: Option<(u64, Instant)>,
 }
 
 impl Bells {
@@ -34,12 +38,16 @@ impl Bells {
 
     /// A node has told the sign of its shared files.
     pub(crate) fn heard(&self, site: &str, sign: u64) {
+        self.heard_at(site, sign, Instant::now());
+    }
+
+    fn heard_at(&self, site: &str, sign: u64, now: Instant) {
         let Some(bell) = self.0.get(site) else { return };
         let mut state = bell.lock();
-        let is_news = state.heard.replace(sign) != Some(sign);
+        state.heard = Some(sign);
         if state.known == Some(sign) {
             state.tried = None;
-        } else if is_news || state.tried != Some(sign) {
+        } else if state.tried.is_none_or(|(tried, ended)| tried != sign || now >= ended + STALE) {
             bell.ring(state);
         }
     }
@@ -82,16 +90,14 @@ impl Bell {
     }
 
     /// A sync went well, which began when the node had said `heard`; what is known of the node has the sign `known`.
-    /// Returns whether the node says something else all the same.
-    pub(super) fn end(&self, heard: Option<u64>, known: u64) -> bool {
+    pub(super) fn end(&self, heard: Option<u64>, known: u64) {
         let mut state = self.lock();
-        (state.known, state.tried) = (Some(known), heard);
-        let differs = state.heard.is_some_and(|sign| sign != known);
+        state.known = Some(known);
+        state.tried = heard.map(|heard| (heard, Instant::now()));
         // It was said after the beginning.
-        if differs && state.heard != heard {
+        if state.heard != heard && state.heard != Some(known) {
             self.ring(state);
         }
-        differs
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -113,10 +119,10 @@ mod tests {
     }
 
     /// A sync of `a` that goes well.
-    fn sync(bells: &Bells, known: u64) -> bool {
+    fn sync(bells: &Bells, known: u64) {
         let bell = bells.of("a").unwrap();
         let heard = bell.begin();
-        bell.end(heard, known)
+        bell.end(heard, known);
     }
 
     #[tokio::test]
@@ -125,7 +131,7 @@ mod tests {
         bells.heard("a", 7);
         bells.of("a").unwrap().rung().await;
         assert!(!is_rung(&bells, "b"), "nothing of one site concerns another");
-        assert!(!sync(&bells, 7));
+        sync(&bells, 7);
         bells.heard("a", 7);
         assert!(!is_rung(&bells, "a"));
         bells.heard("a", 8);
@@ -135,14 +141,18 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_that_stays_wrong_does_not_ring_at_every_word() {
+    fn a_sign_from_before_a_sync_does_not_ring_at_every_word_after_it() {
         let bells = bells();
         bells.heard("a", 7);
-        assert!(sync(&bells, 6), "the node says something else than it shows");
+        // What the sync placed there has another sign, and the node has not said it yet; or it lies.
+        sync(&bells, 6);
         for _ in 0..3 {
             bells.heard("a", 7);
             assert!(!is_rung(&bells, "a"));
         }
+        bells.heard_at("a", 7, Instant::now() + STALE);
+        assert!(is_rung(&bells, "a"), "it still says so");
+        sync(&bells, 6);
         bells.heard("a", 6);
         bells.heard("a", 7);
         assert!(is_rung(&bells, "a"), "it changed in between");
@@ -155,16 +165,15 @@ mod tests {
         bells.heard("a", 1);
         let heard = bell.begin();
         bells.heard("a", 2);
-        assert!(bell.end(heard, 1));
+        bell.end(heard, 1);
         assert!(is_rung(&bells, "a"));
-        assert!(!sync(&bells, 2));
+        sync(&bells, 2);
         let heard = bell.begin();
         bells.ring("a");
-        assert!(!bell.end(heard, 2));
+        bell.end(heard, 2);
         assert!(is_rung(&bells, "a"));
-        // What it said before the sync changed is no news after it.
         let heard = bell.begin();
-        bells.heard("a", 3);
-        assert!(!bell.end(heard, 3));
+        bell.end(heard, 3);
+        assert!(!is_rung(&bells, "a"), "it will say so itself");
     }
 }

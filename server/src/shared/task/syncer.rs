@@ -123,7 +123,7 @@ impl Syncer {
         let heard = bell.and_then(Bell::begin);
         let site = &self.site.name;
         let session = Session::new(site, &self.shared, remote, turn, &self.stop, &mut self.withheld);
-        let mut report = session.run().await?;
+        let report = session.run().await?;
         if report.foreign > 0 {
             tracing::debug!(
                 site,
@@ -131,7 +131,9 @@ impl Syncer {
                 "the site shows shared files that are none of its own"
             );
         }
-        report.refused |= bell.is_some_and(|bell| bell.end(heard, report.sign));
+        if let Some(bell) = bell {
+            bell.end(heard, report.sign);
+        }
         Ok(report)
     }
 

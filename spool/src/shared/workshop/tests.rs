@@ -198,6 +198,22 @@ fn bytes_that_came_are_gone_on_with_after_a_restart() {
 }
 
 #[test]
+fn bytes_that_must_come_from_one_place_are_begun_anew() {
+    let place = Place::new();
+    let shop = place.open();
+    assert_eq!(shop.begin_anew(digest(b"bytes"), 5).unwrap().offset(), 0);
+    shop.begin(digest(b"bytes"), 5).unwrap().write(b"byt").unwrap();
+    let mut partial = shop.begin_anew(digest(b"bytes"), 5).unwrap();
+    assert_eq!(partial.offset(), 0);
+    partial.write(b"by").unwrap();
+    let mut beside = shop.begin_anew(digest(b"bytes"), 5).unwrap();
+    beside.write(b"bytes").unwrap();
+    drop(beside.finish().unwrap());
+    partial.write(b"tes").unwrap();
+    assert_eq!(partial.finish().unwrap().size, 5, "what somebody is at work on is left alone");
+}
+
+#[test]
 fn other_bytes_than_announced_are_thrown_away() {
     let place = Place::new();
     let shop = place.open();

@@ -39,6 +39,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialogue<S> {
         }
     }
 
+    pub(super) fn site(&self) -> &str {
+        &self.site
+    }
+
     pub(super) fn into_link(self) -> Link<S, Puller> {
         self.link
     }

@@ -7,7 +7,7 @@ use tidegate_proto::relay::limits::SHARED_PART;
 use tidegate_proto::relay::{ContentState, SharedAnswer, SharedRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::super::{Fetched, Wanted, keep, keep_bytes};
+use super::super::{Fetched, Wanted};
 use super::SMALL;
 use super::dialogue::{Dialogue, unasked};
 use crate::pull::Fault;
@@ -124,7 +124,7 @@ impl Small<'_, '_> {
                 Fetched::Another
             } else {
                 let (objects, digest) = (Arc::clone(self.objects), coming.wanted.digest);
-                blocking(move || keep_bytes(&objects, digest, &content)).await?
+                blocking(move || objects.keep(&digest, &content).map(Fetched::kept)).await?
             };
             self.came.push(fetched);
         }
@@ -156,7 +156,8 @@ async fn large<S: AsyncRead + AsyncWrite + Unpin>(
     let (digest, size) = (wanted.digest, wanted.size);
     let mut partial = {
         let objects = Arc::clone(objects);
-        blocking(move || objects.begin(digest, size)).await?
+        let source = [dialogue.site().as_bytes(), b"\0", wanted.name.as_bytes()].concat();
+        blocking(move || objects.begin(&source, digest, size)).await?
     };
     let mut coming = Coming::from(wanted, partial.offset());
     let mut later = false;
@@ -182,5 +183,5 @@ async fn large<S: AsyncRead + AsyncWrite + Unpin>(
         return Ok(Fetched::Later);
     }
     let objects = Arc::clone(objects);
-    blocking(move || keep(&objects, partial)).await
+    blocking(move || objects.finish(partial).map(Fetched::kept)).await
 }

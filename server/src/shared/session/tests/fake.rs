@@ -217,17 +217,8 @@ impl Remote for Connection {
 
 /// Puts what came among the objects, as a connection does.
 fn keep(objects: &Objects, one: &Wanted, bytes: &[u8]) -> Fetched {
-    let mut partial = objects.begin(one.digest, one.size).expect("there is room");
-    let have = usize::try_from(partial.offset()).expect("it is small");
     if bytes.len() as u64 != one.size {
         return Fetched::Another;
     }
-    partial.write(&bytes[have..]).expect("there is room");
-    match partial.finish() {
-        Ok(ready) => {
-            objects.put(ready).expect("there is room");
-            Fetched::Here
-        }
-        Err(_) => Fetched::Damaged,
-    }
+    if objects.keep(&one.digest, bytes).expect("there is room") { Fetched::Here } else { Fetched::Damaged }
 }

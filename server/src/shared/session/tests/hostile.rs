@@ -74,3 +74,27 @@ fn a_pair_that_is_shown_and_never_given_keeps_nobody_busy() {
     assert_eq!(world.there()[&conf(1)], "goes all the same");
     assert!(world.here().len() == 1);
 }
+
+#[test]
+fn who_knows_the_digest_of_anothers_file_does_not_get_the_file() {
+    let secret = "another site's secret";
+    for loses in [false, true] {
+        let world = World::new();
+        let shared = world.open(Crash::default());
+        // It has travelled, to somebody else.
+        assert!(shared.objects().keep(&digest(secret.as_bytes()), secret.as_bytes()).unwrap());
+        if loses {
+            world.put(0, "its own");
+            world.sync(&shared).unwrap();
+        }
+        let seen = Held { content: secret.into(), fits: true }.seen();
+        world.node.lies.borrow_mut().insert(conf(0), seen);
+        world.sync(&shared).unwrap();
+        world.node.lies.borrow_mut().clear();
+        world.settle("it lies no more");
+        let ends = [world.here(), world.there()];
+        assert!(ends.iter().flat_map(BTreeMap::values).all(|content| content != secret), "{ends:?}");
+        assert!(!world.kept(0).contains(&secret.to_owned()));
+        assert!(world.node.log.borrow().contains(&format!("fetch {}", conf(0))));
+    }
+}
