@@ -75,7 +75,8 @@ impl Synced {
         };
         let folders = pairs.kinds().iter().map(folder).collect();
         let wanted = pairs.clone();
-        let tree = Tree::new(folders, Box::new(move |name| wanted.halves(name).is_ok()));
+        let wanted = Box::new(move |name: &[u8]| wanted.halves(name).is_ok());
+        let tree = Tree::new(folders, wanted, sync.max_size);
         let workshop = open_workshop(root, &pairs)?;
         let synced = Self {
             known: Known::default(),

@@ -60,7 +60,8 @@ impl Here {
     /// The same for a command, which makes nothing: a directory that the server has not made yet holds nothing.
     pub(crate) fn of(directory: &Path) -> Self {
         let wanted = |name: &[u8]| kind_of(name).is_some();
-        let tree = Tree::new(folders(directory), Box::new(wanted));
+        // One that is too large to be moved is seen too: the operator is told its size.
+        let tree = Tree::new(folders(directory), Box::new(wanted), u64::MAX);
         Self { tree, young: HashSet::new(), mentions: HashMap::new() }
     }
 

@@ -93,7 +93,7 @@ pub(super) fn seen(contents: &Contents, text: Option<&Md5Text>) -> Seen {
     Seen { digest: contents.digest, size: contents.size, fits: text == Some(&contents.md5) }
 }
 
-pub(super) fn read_contents(file: &File) -> io::Result<Contents> {
+pub(super) fn read_contents(file: impl Read) -> io::Result<Contents> {
     let mut hashing = Hashing::default();
     hashing.update_from(file)?;
     Ok(hashing.contents())

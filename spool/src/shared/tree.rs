@@ -5,12 +5,12 @@
 //! before it was read is read once more. The time that counts is the one that nobody can set.
 //!
 //! What cannot be read keeps what was last seen in it, and is counted: it is there, so it must not look removed. Links,
-//! pipes and directories are not there.
+//! pipes and directories are not there. A file that is larger than allowed is not read at all, and counts as unreadable.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -53,6 +53,7 @@ type Clock = Box<dyn Fn() -> SystemTime + Send + Sync>;
 pub struct Tree {
     folders: Vec<Folder>,
     wanted: Wanted,
+    largest: u64,
     clock: Clock,
     known: HashMap<Box<[u8]>, Known>,
     items: BTreeMap<Box<[u8]>, Seen>,
@@ -76,12 +77,14 @@ struct LastRead<T> {
 }
 
 impl Tree {
-    /// One that has not looked yet. No two folders may take the same name.
+    /// One that has not looked yet. No two folders may take the same name. A main file of more than `largest` bytes is
+    /// taken for unreadable: hashing it would take longer than anybody waits.
     #[must_use]
-    pub fn new(folders: Vec<Folder>, wanted: Wanted) -> Self {
+    pub fn new(folders: Vec<Folder>, wanted: Wanted, largest: u64) -> Self {
         Self {
             folders,
             wanted,
+            largest,
             clock: Box::new(SystemTime::now),
             known: HashMap::new(),
             items: BTreeMap::new(),
@@ -146,7 +149,7 @@ impl Tree {
             self.known.insert(name.into(), Known::default());
         }
         let known = self.known.get_mut(name).expect("it was put there just now");
-        let seen = known.look(pair, &self.clock, &mut self.opened)?;
+        let seen = known.look(pair, self.largest, &self.clock, &mut self.opened)?;
         self.unreadable.remove(name);
         if known.file.is_none() {
             self.known.remove(name);
@@ -163,7 +166,7 @@ impl Tree {
 
     fn complain(&mut self, name: &[u8], error: &io::Error) {
         if self.unreadable.insert(name.into()) {
-            tracing::warn!(%error, "a shared file cannot be read and is taken for unchanged: look at its rights");
+            tracing::warn!(%error, "a shared file cannot be read and is taken for unchanged: look at its rights and size");
         }
     }
 
@@ -195,6 +198,14 @@ impl Tree {
         self.items.get(name).copied()
     }
 
+    /// What the `.md5` of one of them must hold. `None` also of one that could not be read when it was looked at last.
+    #[must_use]
+    pub fn md5_text(&self, name: &[u8]) -> Option<Md5Text> {
+        let seen = self.get(name)?;
+        let contents = self.known.get(name)?.file.as_ref()?.content;
+        (contents.digest == seen.digest).then_some(contents.md5)
+    }
+
     /// The sums over all of them.
     #[must_use]
     pub fn buckets(&self) -> &Buckets {
@@ -221,13 +232,33 @@ impl Tree {
 }
 
 impl Known {
-    fn look(&mut self, pair: &Pair, clock: &Clock, opened: &mut u64) -> io::Result<Option<Seen>> {
-        let Some(contents) = refresh(&mut self.file, &pair.file, clock, opened, read_contents)? else {
+    fn look(
+        &mut self,
+        pair: &Pair,
+        largest: u64,
+        clock: &Clock,
+        opened: &mut u64,
+    ) -> io::Result<Option<Seen>> {
+        let read = |file: &fs::File| read_up_to(file, largest);
+        let Some(contents) = refresh(&mut self.file, &pair.file, clock, opened, read)? else {
             return Ok(None);
         };
         let text = refresh(&mut self.md5, &pair.md5, clock, opened, |file| read_md5(file))?.flatten();
         Ok(Some(seen(&contents, text.as_ref())))
     }
+}
+
+/// Reads a main file that is not larger than that, and does not become so meanwhile.
+fn read_up_to(file: &fs::File, largest: u64) -> io::Result<Contents> {
+    let is_larger = |size: u64| size > largest;
+    if !is_larger(file.metadata()?.len()) {
+        let contents = read_contents(file.take(largest.saturating_add(1)))?;
+        if !is_larger(contents.size) {
+            return Ok(contents);
+        }
+    }
+    let words = format!("it is larger than the {largest} bytes that are allowed");
+    Err(io::Error::new(ErrorKind::FileTooLarge, words))
 }
 
 /// Gives what is in a file, read again where it may have changed; `None` when there is no regular file.
@@ -236,7 +267,7 @@ fn refresh<T: Copy>(
     path: &Path,
     clock: &Clock,
     opened: &mut u64,
-    read: fn(&fs::File) -> io::Result<T>,
+    read: impl FnOnce(&fs::File) -> io::Result<T>,
 ) -> io::Result<Option<T>> {
     let there = match fs::symlink_metadata(path) {
         Ok(there) if there.is_file() => there,

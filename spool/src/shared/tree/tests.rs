@@ -13,6 +13,9 @@ fn later() -> Clock {
     Box::new(|| SystemTime::now() + Duration::from_secs(10))
 }
 
+/// Bytes of the largest main file.
+const LARGEST: u64 = 1_000;
+
 /// MD5 of four contents of one size.
 const CONTENTS: [(&str, &str); 4] = [
     ("aaaa", "74b87337454200d4d33f80c4663dc5e5"),
@@ -51,7 +54,7 @@ impl Folders {
     }
 
     fn fresh(&self) -> Tree {
-        Tree::new(self.folders(), Box::new(|name| !name.starts_with(b".")))
+        Tree::new(self.folders(), Box::new(|name| !name.starts_with(b".")), LARGEST)
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -170,6 +173,44 @@ fn what_cannot_be_read_is_counted_and_stays_as_it_was_seen() {
     fs::remove_file(folders.path("md5")).unwrap();
     assert_eq!(tree.scan().unwrap(), [b"new.conf"]);
     assert_eq!((tree.unreadable(), names(&tree)), (0, vec!["new.conf"]));
+}
+
+/// An agent may upload anything, and everybody else waits for a look at everything.
+#[test]
+fn what_is_too_large_is_not_hashed_but_counted() {
+    let folders = Folders::new();
+    let mut tree = folders.tree();
+    let write = |size: u64| fs::File::create(folders.path("conf/a.conf")).unwrap().set_len(size).unwrap();
+    // No machine reads so much in a test.
+    write(1 << 43);
+    assert_eq!(tree.scan().unwrap(), Vec::<Vec<u8>>::new());
+    assert_eq!(tree.refresh(b"a.conf").unwrap_err().kind(), ErrorKind::FileTooLarge);
+    assert_eq!((tree.unreadable(), tree.get(b"a.conf"), tree.md5_text(b"a.conf")), (1, None, None));
+    write(LARGEST);
+    assert_eq!(tree.scan().unwrap(), [b"a.conf"]);
+    let before = tree.get(b"a.conf");
+    assert_eq!((tree.unreadable(), before.map(|seen| seen.size)), (0, Some(LARGEST)));
+    write(LARGEST + 1);
+    assert_eq!(tree.scan().unwrap(), Vec::<Vec<u8>>::new());
+    assert_eq!((tree.unreadable(), tree.get(b"a.conf"), tree.md5_text(b"a.conf")), (1, before, None));
+}
+
+/// Whoever asks for it would read the file again.
+#[test]
+fn the_md5_text_of_what_was_seen_is_known() {
+    let folders = Folders::new();
+    let mut tree = folders.tree();
+    for (text, md5) in CONTENTS {
+        rewrite(&folders.path("conf/a.conf"), text);
+        tree.scan().unwrap();
+        assert_eq!(tree.md5_text(b"a.conf").as_ref().map(|text| &text[..]), Some(md5.as_bytes()));
+    }
+    let opened = tree.opened();
+    assert_eq!((tree.refresh(b"a.conf").unwrap().is_some(), tree.opened()), (true, opened));
+    assert_eq!(tree.md5_text(b"b.conf"), None);
+    fs::remove_file(folders.path("conf/a.conf")).unwrap();
+    tree.scan().unwrap();
+    assert_eq!(tree.md5_text(b"a.conf"), None);
 }
 
 /// It may be on a file system that is not mounted: that is no removal.
