@@ -1,6 +1,8 @@
 //! Requests and answers on a connection: each request has one answer, in order, and several may be under way.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
+use std::pin::pin;
 use std::time::Duration;
 
 use tidegate_net::Link;
@@ -10,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
 use crate::pull::{Fault, relay};
+use crate::shared::blocking::blocking;
 
 /// What a way without a rate carries at least. On a slower one answers are given up.
 const BYTES_PER_SECOND_MIN: u64 = 4_000;
@@ -82,12 +85,45 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialogue<S> {
         }
     }
 
+    /// Works on the disk. What comes meanwhile waits to be looked at, and signs of life go out.
+    pub(super) async fn during<T, E>(
+        &mut self,
+        work: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        E: Display + Send + 'static,
+    {
+        let mut working = pin!(blocking(work));
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut working => {
+                    self.since = Instant::now();
+                    return done;
+                }
+                event = self.link.next() => {
+                    let event = event.map_err(|error| relay::fault(&self.site, error));
+                    if let Err(fault) = event.and_then(|event| self.take(event)) {
+                        // The next sync must not meet it.
+                        working.await?;
+                        return Err(fault);
+                    }
+                }
+            }
+        }
+    }
+
     /// Waits for something to come.
     async fn hear(&mut self) -> Result<(), Fault> {
         let event = timeout_at(self.since + self.patience, self.link.next()).await.map_err(|_| {
             Fault::Site(format!("the node did not answer about its shared files within {:?}", self.patience))
         })?;
-        match event.map_err(|error| relay::fault(&self.site, error))? {
+        self.take(event.map_err(|error| relay::fault(&self.site, error))?)
+    }
+
+    fn take(&mut self, event: PullerEvent) -> Result<(), Fault> {
+        match event {
             PullerEvent::Shared(answer) => {
                 self.since = Instant::now();
                 self.answers.push_back(answer);

@@ -11,7 +11,6 @@ use super::super::{Fetched, Wanted};
 use super::SMALL;
 use super::dialogue::{Dialogue, unasked};
 use crate::pull::Fault;
-use crate::shared::blocking::blocking;
 use crate::shared::objects::Objects;
 use crate::shared::turn::Turn;
 
@@ -93,7 +92,7 @@ pub(super) async fn fetch<S: AsyncRead + AsyncWrite + Unpin>(
         while let Some(answer) = dialogue.answered() {
             small.take(answer)?;
         }
-        small.finish().await?;
+        small.finish(dialogue).await?;
     }
     small.settle(dialogue).await
 }
@@ -116,7 +115,10 @@ impl Small<'_, '_> {
     }
 
     /// Puts those that are whole among the objects.
-    async fn finish(&mut self) -> Result<(), Fault> {
+    async fn finish<S>(&mut self, dialogue: &mut Dialogue<S>) -> Result<(), Fault>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         while self.coming.front().is_some_and(|(coming, _)| coming.awaited == 0)
             && let Some((coming, content)) = self.coming.pop_front()
         {
@@ -124,7 +126,7 @@ impl Small<'_, '_> {
                 Fetched::Another
             } else {
                 let (objects, digest) = (Arc::clone(self.objects), coming.wanted.digest);
-                blocking(move || objects.keep(&digest, &content).map(Fetched::kept)).await?
+                dialogue.during(move || objects.keep(&digest, &content).map(Fetched::kept)).await?
             };
             self.came.push(fetched);
         }
@@ -136,7 +138,7 @@ impl Small<'_, '_> {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         loop {
-            self.finish().await?;
+            self.finish(dialogue).await?;
             if self.coming.is_empty() {
                 return Ok(());
             }
@@ -157,7 +159,7 @@ async fn large<S: AsyncRead + AsyncWrite + Unpin>(
     let mut partial = {
         let objects = Arc::clone(objects);
         let source = [dialogue.site().as_bytes(), b"\0", wanted.name.as_bytes()].concat();
-        blocking(move || objects.begin(&source, digest, size)).await?
+        dialogue.during(move || objects.begin(&source, digest, size)).await?
     };
     let mut coming = Coming::from(wanted, partial.offset());
     let mut later = false;
@@ -172,7 +174,7 @@ async fn large<S: AsyncRead + AsyncWrite + Unpin>(
         let mut answer = if asks { dialogue.answered() } else { Some(dialogue.answer().await?) };
         while let Some(some) = answer {
             let bytes = coming.take(some)?;
-            partial = blocking(move || partial.write(&bytes).map(|()| partial)).await?;
+            partial = dialogue.during(move || partial.write(&bytes).map(|()| partial)).await?;
             answer = dialogue.answered();
         }
     }
@@ -183,5 +185,5 @@ async fn large<S: AsyncRead + AsyncWrite + Unpin>(
         return Ok(Fetched::Later);
     }
     let objects = Arc::clone(objects);
-    blocking(move || objects.finish(partial).map(Fetched::kept)).await
+    dialogue.during(move || objects.finish(partial).map(Fetched::kept)).await
 }

@@ -13,7 +13,6 @@ use super::super::{Order, Reply};
 use super::SMALL;
 use super::dialogue::{Dialogue, unasked};
 use crate::pull::Fault;
-use crate::shared::blocking::blocking;
 use crate::shared::turn::Turn;
 
 /// How much of a large content is read at once.
@@ -67,7 +66,7 @@ pub(super) async fn carry_out<S: AsyncRead + AsyncWrite + Unpin>(
                 replies.push(large(dialogue, turn, order, *size, content).await?);
             }
             Order::Place { size, content, .. } => {
-                let bytes = read(content, *size).await?;
+                let bytes = read_at(dialogue, content, 0, *size).await?;
                 dialogue.ask(order.request()).await?;
                 let mut awaited = 1;
                 for part in bytes.chunks(SHARED_PART) {
@@ -136,7 +135,7 @@ async fn large<S: AsyncRead + AsyncWrite + Unpin>(
     let answer = dialogue.answer().await?;
     let mut sent = going.take(answer)?;
     while going.reply.is_none() && sent < size && !turn.is_some_and(Turn::is_over) {
-        let bytes = read_at(content, sent, size).await?;
+        let bytes = read_at(dialogue, content, sent, size).await?;
         for part in bytes.chunks(SHARED_PART) {
             dialogue.ask(SharedRequest::Part(part.to_vec())).await?;
             going.awaited += 1;
@@ -159,13 +158,13 @@ async fn large<S: AsyncRead + AsyncWrite + Unpin>(
     going.reply()
 }
 
-/// All of a small content.
-async fn read(content: &Path, size: u64) -> Result<Vec<u8>, Fault> {
-    read_at(content, 0, size).await
-}
-
 /// Some bytes of a content; never none before its end.
-async fn read_at(content: &Path, offset: u64, size: u64) -> Result<Vec<u8>, Fault> {
+async fn read_at<S: AsyncRead + AsyncWrite + Unpin>(
+    dialogue: &mut Dialogue<S>,
+    content: &Path,
+    offset: u64,
+    size: u64,
+) -> Result<Vec<u8>, Fault> {
     let path = content.to_owned();
     let most = (size - offset).min(READ_AT_ONCE as u64);
     let work = move || {
@@ -175,5 +174,5 @@ async fn read_at(content: &Path, offset: u64, size: u64) -> Result<Vec<u8>, Faul
         file.read_exact(&mut bytes)?;
         Ok::<_, io::Error>(bytes)
     };
-    blocking(work).await
+    dialogue.during(work).await
 }
