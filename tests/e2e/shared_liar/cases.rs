@@ -32,6 +32,9 @@ pub(crate) fn offer(own: &str) -> Vec<u8> {
     format!("what {own} offers").into_bytes()
 }
 
+/// What only the good site and the centre have.
+pub(crate) const SECRET: &[u8] = b"a secret of the good site's";
+
 /// The kind of the frame.
 const ITEMS: u8 = 0x18;
 
@@ -70,6 +73,10 @@ pub(crate) fn all() -> Vec<Case> {
         }),
         case("the content is another one for ever", |asked, _| match asked {
             Fetch { .. } => content(ContentState::Another, b""),
+            _ => Said::Truth,
+        }),
+        case("the content is another site's, of which it knows the digest", |asked, own| match asked {
+            LookInto(buckets) => items(item(own, SECRET, SECRET.len() as u64, buckets)),
             _ => Said::Truth,
         }),
         case("a file is larger than everything", |asked, own| match asked {

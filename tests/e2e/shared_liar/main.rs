@@ -22,7 +22,7 @@ use tidegate_tests::relay::{End, node_config};
 use tidegate_tests::shelf::conf;
 use tidegate_tests::{address, sender, until};
 
-use cases::{Case, Said, item, offer};
+use cases::{Case, SECRET, Said, item, offer};
 
 /// The most memory that the server may ever have.
 const MEMORY_KIB: u64 = 256 * 1024;
@@ -189,7 +189,9 @@ fn whatever_a_node_says_of_shared_files_nothing_wrong_is_placed_and_the_others_g
         centre.shelf.write(&conf(&lane.name), case.what);
         expected.insert(conf(&lane.name), case.what.as_bytes().to_vec());
     }
+    centre.shelf.write(&conf("good"), SECRET);
     centre.central.run();
+    until::holds("the good site has the first", || good.shelf.holds(&conf("good"), SECRET));
     let bench = Bench { centre: Mutex::new(centre), good, edits: AtomicUsize::default() };
     std::thread::scope(|scope| {
         for (lane, case) in lanes.into_iter().zip(all) {
