@@ -14,7 +14,7 @@ use crate::error::Context;
 #[derive(Clone, Copy)]
 pub(super) struct Thing {
     pub(super) stamp: Stamp,
-    /// `None` of what is no regular file.
+    /// `None` of what is no regular file, or was [not read](Thing::at_best).
     pub(super) contents: Option<Contents>,
 }
 
@@ -30,13 +30,22 @@ impl Thing {
         Ok(there.map(|there| Self { stamp: there.stamp, contents: None }))
     }
 
+    /// The same, but one that cannot be read is told by its stamp alone.
+    fn at_best(files: &dyn Files, path: &Path) -> io::Result<Option<Self>> {
+        Self::at(files, path).or_else(|_| {
+            let there = files.identify(path).context("look at", path).map_err(io_error)?;
+            Ok(there.map(|there| Self { stamp: there.stamp, contents: None }))
+        })
+    }
+
     pub(super) fn digest(&self) -> Option<Digest> {
         self.contents.map(|contents| contents.digest)
     }
 
     /// Whether it is the same file and nobody has written to it.
     fn is(&self, other: &Self) -> bool {
-        self.stamp.is_unwritten(&other.stamp) && self.digest() == other.digest()
+        let digests = self.digest().zip(other.digest());
+        self.stamp.is_unwritten(&other.stamp) && digests.is_none_or(|(one, other)| one == other)
     }
 }
 
@@ -72,17 +81,19 @@ impl Exchange<'_> {
 
     /// Takes back an exchange that has put `ours` in place: what came out of it goes back in, unless the other hands
     /// have gone on and changed what was there then. Theirs is the last word, however often they speak meanwhile.
+    ///
+    /// Renaming needs no descriptor and no right to read: what came out because it could not be read goes back too.
     pub(super) fn put_back(&self, ours: &Thing) -> Result<(), Failed> {
         let mut put = Some(*ours);
         loop {
-            let next = Thing::at(self.files, self.swap).map_err(Failed::Unsure)?;
+            let next = Thing::at_best(self.files, self.swap).map_err(Failed::Unsure)?;
             match self.exchange() {
                 Ok(()) => {}
                 // Removed by a hand that took it for what is in `swap` now.
                 Err(Failed::Refused(error)) if error.kind() == ErrorKind::NotFound => return Ok(()),
                 Err(Failed::Refused(error) | Failed::Unsure(error)) => return Err(Failed::Unsure(error)),
             }
-            let out = Thing::at(self.files, self.swap).map_err(Failed::Unsure)?;
+            let out = Thing::at_best(self.files, self.swap).map_err(Failed::Unsure)?;
             if out.zip(put).is_some_and(|(out, put)| out.is(&put)) {
                 return Ok(());
             }

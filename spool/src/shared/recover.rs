@@ -8,6 +8,8 @@
 //!   gone on since.
 //! - `gone.<expected>.<name>` with the expected bytes is removed; with others it goes back where nothing is.
 //! - `md5.<name>` goes in place if it is that of the main file there.
+//!
+//! One that cannot be ended stays, and its pair changes no more: it is no reason to leave all the others alone.
 
 use std::ffi::OsStr;
 use std::io;
@@ -35,36 +37,50 @@ pub(super) fn recover(shop: &Workshop, pair_of: PairOf<'_>) -> io::Result<()> {
     // What tells whose a file in `swap` is, is needed until that is clear.
     names.sort_by_key(|name| name.as_bytes().starts_with(MD5.as_bytes()));
     for name in names {
-        recover_one(shop, name.as_bytes(), pair_of)?;
+        recover_one(shop, name.as_bytes(), pair_of);
     }
     shop.directory.sync().map_err(io_error)
 }
 
-fn recover_one(shop: &Workshop, file: &[u8], pair_of: PairOf<'_>) -> io::Result<()> {
+fn recover_one(shop: &Workshop, file: &[u8], pair_of: PairOf<'_>) {
     let path = shop.directory.path.join(OsStr::from_bytes(file));
     if Parts::is_part(file) {
-        return Ok(());
+        return;
     }
     if file.starts_with(SPARE.as_bytes()) {
-        return shop.files.remove(&path).context("remove", &path).map_err(io_error);
+        if let Err(error) = shop.files.remove(&path) {
+            tracing::warn!(path = %path.display(), %error, "cannot be removed and stays until the next start");
+        }
+        return;
     }
     let left = Left::parse(file).and_then(|left| Some((pair_of(left.name())?, left)));
     let Some((pair, left)) = left else {
         tracing::warn!(path = %path.display(), "belongs to no shared file that is configured and stays: look at it");
-        return Ok(());
+        return;
     };
-    let change = Change::new(shop, left.name(), &pair)?;
-    match left {
-        Left::Md5(_) => end_md5(&change, &path)?,
-        Left::Aside(GONE, expected, _) => end_removal(&change, &path, expected)?,
+    // What else there is of it tells the next start whose the one is that stays.
+    if shop.is_left(&pair) {
+        return;
+    }
+    if let Err(error) = end(shop, &pair, &left, &path) {
+        let (file, path) = (pair.file.display(), path.display());
+        tracing::warn!(%file, %path, %error, "a change cannot be ended: the file is left alone until the next start");
+        shop.leave(&pair);
+    }
+}
+
+fn end(shop: &Workshop, pair: &Pair, left: &Left<'_>, path: &Path) -> Result<(), Failed> {
+    let change = Change::new(shop, left.name(), pair)?;
+    match *left {
+        Left::Md5(_) => end_md5(&change, path)?,
+        Left::Aside(GONE, expected, _) => end_removal(&change, path, expected)?,
         Left::Aside(prefix, expected, name) => {
             // The other one is free: a file is put back only when no new one waits.
             let spare = shop.aside(if prefix == SWAP { HELD } else { SWAP }, expected, name);
-            end_exchange(&change, &path, &spare, expected)?;
+            end_exchange(&change, path, &spare, expected)?;
         }
     }
-    change.remove_leftover(&path)?;
-    Ok(())
+    change.remove_leftover(path)
 }
 
 /// What a file in the workshop is.

@@ -23,7 +23,7 @@
 //! `.md5` first and the main file after it finds an old `.md5` or a fitting one, and none only where there was none.
 //! The order of removing: the main file first, then the `.md5`.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -57,13 +57,23 @@ pub struct Workshop {
     pub(super) directory: OpenDir,
     parts: Arc<Parts>,
     /// Taken for each change, so that one at a time has names in here: most of it is waiting for the disk. Holds the
-    /// main files of which nobody knows what the disk has.
-    unsure: Mutex<HashSet<PathBuf>>,
+    /// main files that change no more until the next start, and why.
+    stuck: Mutex<HashMap<PathBuf, Stuck>>,
+}
+
+/// Why a pair changes no more.
+#[derive(Clone, Copy)]
+enum Stuck {
+    /// Nobody knows what the disk has of it.
+    Unsure,
+    /// The start could not end what was begun with it. As it is it does no harm, and all other pairs go on.
+    NotEnded,
 }
 
 impl Workshop {
     /// Makes the directory, ends or undoes what an earlier process began, and removes what nobody needs any more.
-    /// `pair_of` says where the pair of a name lies.
+    /// `pair_of` says where the pair of a name lies. A pair of which that fails is refused to be changed until the next
+    /// start; what was begun with it stays as it is.
     pub fn open(directory: &Path, pair_of: &dyn Fn(&[u8]) -> Option<Pair>) -> io::Result<Self> {
         Self::open_on(Arc::new(RealFiles), directory, pair_of)
     }
@@ -76,7 +86,7 @@ impl Workshop {
         files.create_dir(directory).context("create", directory).map_err(io_error)?;
         let parts = Parts::new(Arc::clone(&files), directory);
         let directory = OpenDir::open(&*files, directory).map_err(io_error)?;
-        let workshop = Self { files, directory, parts, unsure: Mutex::default() };
+        let workshop = Self { files, directory, parts, stuck: Mutex::default() };
         recover::recover(&workshop, pair_of)?;
         Ok(workshop)
     }
@@ -126,16 +136,36 @@ impl Workshop {
         pair: &Pair,
         work: impl FnOnce(&Change<'_>) -> Result<Done, Failed>,
     ) -> Result<Done, Failed> {
-        let mut unsure = lock(&self.unsure);
-        if unsure.contains(&pair.file) {
-            let words = format!("an earlier change of {} failed", pair.file.display());
-            return Err(Failed::Unsure(io::Error::other(words)));
+        let mut stuck = lock(&self.stuck);
+        let (file, workshop) = (pair.file.display(), self.directory.path.display());
+        match stuck.get(&pair.file) {
+            Some(Stuck::Unsure) => {
+                let words = format!("an earlier change of {file} failed");
+                return Err(Failed::Unsure(io::Error::other(words)));
+            }
+            Some(Stuck::NotEnded) => {
+                let words = format!(
+                    "what an earlier process began with {file} could not be ended: look into {workshop} and the log of \
+                     the start, then start again"
+                );
+                return Err(Failed::Refused(io::Error::other(words)));
+            }
+            None => {}
         }
         let done = Change::new(self, name, pair).and_then(|change| work(&change));
         if matches!(done, Err(Failed::Unsure(_))) {
-            unsure.insert(pair.file.clone());
+            stuck.insert(pair.file.clone(), Stuck::Unsure);
         }
         done
+    }
+
+    /// What was begun with this pair stays as it is.
+    pub(super) fn leave(&self, pair: &Pair) {
+        lock(&self.stuck).insert(pair.file.clone(), Stuck::NotEnded);
+    }
+
+    pub(super) fn is_left(&self, pair: &Pair) -> bool {
+        lock(&self.stuck).contains_key(&pair.file)
     }
 
     /// Where the `.md5` of this name waits.

@@ -26,6 +26,8 @@ pub(super) enum Fuse {
     FailedFsync(u32),
     /// The call after that many others fails once, without effect.
     FailedCall(u32),
+    /// After that many calls nothing can be opened any more.
+    NoDescriptors(u32),
 }
 
 /// Files on it.
@@ -141,9 +143,16 @@ impl ModelFiles {
                 return Err(failure(ErrorKind::Other));
             }
             Some(Fuse::Death(left) | Fuse::FailedCall(left)) => *left -= 1,
+            Some(Fuse::NoDescriptors(left)) => *left = left.saturating_sub(1),
             _ => {}
         }
         Ok(inner)
+    }
+
+    /// One that needs a descriptor.
+    fn call_to_open(&self) -> io::Result<MutexGuard<'_, Inner>> {
+        let inner = self.call()?;
+        if let Some(Fuse::NoDescriptors(0)) = inner.fuse { Err(failure(ErrorKind::Other)) } else { Ok(inner) }
     }
 
     fn rename_all(&self, inner: &mut Inner, names: Vec<(PathBuf, Option<usize>)>) {
@@ -184,7 +193,7 @@ impl Files for ModelFiles {
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<(OsString, SystemTime)>> {
-        let inner = self.call()?;
+        let inner = self.call_to_open()?;
         let world = &inner.disk.now;
         let entry = |(path, inode): (&PathBuf, &usize)| {
             let written = SystemTime::UNIX_EPOCH + Duration::from_secs(world.inodes[*inode].modified);
@@ -195,7 +204,7 @@ impl Files for ModelFiles {
     }
 
     fn open(&self, path: &Path) -> io::Result<Option<Opened>> {
-        let inner = self.call()?;
+        let inner = self.call_to_open()?;
         let Ok(inode) = inode(&inner, path) else { return Ok(None) };
         let bytes = Cursor::new(inner.disk.now.inodes[inode].bytes.clone());
         Ok(Some(Opened { bytes: Box::new(bytes), stamp: stamp(&inner, inode) }))
@@ -209,7 +218,7 @@ impl Files for ModelFiles {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn Written>> {
-        let mut inner = self.call()?;
+        let mut inner = self.call_to_open()?;
         if inode(&inner, path).is_ok() {
             return Err(failure(ErrorKind::AlreadyExists));
         }
@@ -219,7 +228,7 @@ impl Files for ModelFiles {
     }
 
     fn append(&self, path: &Path) -> io::Result<(Box<dyn Written>, u64)> {
-        let inner = self.call()?;
+        let inner = self.call_to_open()?;
         let inode = inode(&inner, path)?;
         let length = inner.disk.now.inodes[inode].bytes.len() as u64;
         Ok((Box::new(Handle { files: self.clone(), inode }), length))
@@ -275,11 +284,14 @@ impl Files for ModelFiles {
 
     fn sync_file(&self, path: &Path) -> Result<(), DiskError> {
         let found = inode(&lock(&self.inner), path).context("open", path)?;
+        if let Some(Fuse::NoDescriptors(0)) = lock(&self.inner).fuse {
+            return Err(failure(ErrorKind::Other)).context("open", path);
+        }
         self.sync(|disk, works| disk.sync_file(found, works)).context("fsync", path)
     }
 
     fn open_dir(&self, path: &Path) -> io::Result<Box<dyn Directory>> {
-        drop(self.call()?);
+        drop(self.call_to_open()?);
         Ok(Box::new(DirectoryHandle { files: self.clone(), path: path.to_owned() }))
     }
 }

@@ -7,5 +7,6 @@ mod life;
 mod moments;
 mod pending;
 mod power;
+mod starts;
 mod steps;
 mod unsure;

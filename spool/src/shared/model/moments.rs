@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::disk::ModelFiles;
+use super::disk::{Fuse, ModelFiles};
 use super::hand::{Edit, bytes, md5, shown};
-use crate::shared::{Digest, Done, Pair, Workshop};
+use crate::shared::{Digest, Done, Failed, Pair, Workshop};
 
 /// More calls than any change makes.
 const CALLS: u32 = 40;
@@ -88,6 +88,27 @@ fn an_edit_gets_the_md5_of_another_file_in_one_moment_only() {
         wrong += u32::from(came_later && files.view().main == Some(bytes(2)));
     }
     assert!(wrong <= 1, "{wrong} moments");
+}
+
+/// Renaming needs none: what came out and cannot be read goes back, and the process may go on.
+#[test]
+fn without_descriptors_no_edit_is_lost_and_nothing_unsure() {
+    for (edit_at, calls) in (0..CALLS).flat_map(|edit_at| (0..CALLS).map(move |calls| (edit_at, calls))) {
+        let files = ModelFiles::new(pair(), true);
+        files.edit_now(Edit::Put(1));
+        files.edit_now(Edit::Md5);
+        let shop = open(&files);
+        let mut partial = shop.begin(digest(3), bytes(3).len() as u64).unwrap();
+        partial.write(&bytes(3)).unwrap();
+        let ready = partial.finish().unwrap();
+        files.watch(&[(edit_at, Edit::Put(2))]);
+        files.light(Fuse::NoDescriptors(calls));
+        let placed = shop.place(b"web.conf", &pair(), Some(digest(1)), ready);
+        let is_edited = files.seen().iter().any(|(_, by)| by.is_some());
+        assert!(!matches!(placed, Err(Failed::Unsure(_))), "{placed:?}");
+        let there = if is_edited { 2 } else { [1, 3][usize::from(matches!(placed, Ok(Done::Done)))] };
+        assert_eq!(shown(&files.view().main), shown(&Some(bytes(there))), "{edit_at}, {calls}: {placed:?}");
+    }
 }
 
 /// The one who put it there was not careful.
