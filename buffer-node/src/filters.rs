@@ -182,6 +182,7 @@ mod tests {
             assert!(errors(&format!("x:{directory}"))[0].contains("plain name"), "{directory}");
         }
         assert!(errors("x:spool;y:tmp").iter().all(|text| text.contains("the node itself uses")));
+        Filters::parse("x:workshop").expect("what the node has of this name is hidden");
         assert!(errors("xyz")[0].contains("names no directory"));
         assert!(errors("x(:conf")[0].contains("not a regular expression"));
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! <directory>/spool/     data packages; its inside belongs to the spool crate
 //! <directory>/tmp/       shared files on their way in; emptied at start
-//! <directory>/workshop/  shared files that the sync server places; gone on with after a cut
+//! <directory>/.workshop/ shared files that the sync server places; gone on with after a cut
 //! <directory>/epoch      which puller the node listens to
 //! <directory>/<dir>/     shared files by name, one directory for each filter
 //! ```
@@ -18,14 +18,14 @@ const SPOOL: &str = "spool";
 /// The directory of unfinished shared files.
 const TEMPORARY: &str = "tmp";
 
-/// The directory of shared files that the sync server places.
-const WORKSHOP: &str = "workshop";
+/// The directory of shared files that the sync server places. No filter can name it: those directories begin with no dot.
+const WORKSHOP: &str = ".workshop";
 
 /// The file that remembers the puller.
 const EPOCH: &str = "epoch";
 
 /// The directories no filter may use.
-pub(crate) const RESERVED: [&str; 4] = [SPOOL, TEMPORARY, WORKSHOP, EPOCH];
+pub(crate) const RESERVED: [&str; 3] = [SPOOL, TEMPORARY, EPOCH];
 
 /// The spool's root.
 pub(crate) fn spool(root: &Path) -> PathBuf {

@@ -130,5 +130,5 @@ async fn uploads_and_orders_at_the_same_time_leave_a_whole_pair() {
     let taken = taken.fold([0, 0], |sum, taken| [sum[0] + taken[0], sum[1] + taken[1]]);
     assert!(taken[0] > 0 && taken[1] > 0 && outcomes[0] > 0, "{taken:?} {outcomes:?}");
     assert!(node.root.seen("a.conf").expect("is there").fits, "{taken:?} {outcomes:?}");
-    assert_eq!(fs::read_dir(node.root.path("workshop")).expect("lists").count(), 0);
+    assert_eq!(fs::read_dir(node.root.path(".workshop")).expect("lists").count(), 0);
 }

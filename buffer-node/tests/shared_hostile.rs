@@ -44,6 +44,22 @@ async fn names_that_are_not_shared_this_way_are_refused_with_words() {
     assert_ne!(fs::read(&secret).expect("reads"), b"x");
 }
 
+/// Any agent may leave a file of any name, and with it of the stem of another's configuration.
+#[tokio::test]
+async fn what_an_agent_leaves_under_another_extension_keeps_no_order_out() {
+    let site = Site::new();
+    let node = site.node(ON);
+    let mut sync = site.sync(&node).await;
+    assert_eq!(node.connect().send("a.zip", b"x"), "SEND OK");
+    assert_eq!(sync.place("a.conf", None, b"one").await, SharedOutcome::done());
+    assert_eq!(sync.place("a.conf", Some(digest(b"one")), b"two").await, SharedOutcome::done());
+    assert!(node.root.holds("a.conf", b"two"));
+    // The digest has an owner now: an order for the other file as it lies there must not take it either.
+    let refused = sync.place("a.zip", Some(digest(b"x")), b"x").await;
+    assert!(refusal(&refused).contains("a.conf lies there"));
+    assert!(node.root.holds("a.conf", b"two"));
+}
+
 #[tokio::test]
 async fn a_name_that_leaves_its_directory_ends_the_connection() {
     let site = Site::new();
@@ -150,7 +166,7 @@ async fn what_is_begun_and_never_ended_stays_within_bounds() {
         sync.request(SharedRequest::Part(large[..SHARED_PART].into()));
         sync.outcome().await;
     }
-    let kept = fs::read_dir(node.root.path("workshop")).expect("lists").count();
+    let kept = fs::read_dir(node.root.path(".workshop")).expect("lists").count();
     assert!(kept <= 4, "{kept} unfinished files");
     assert!(fs::read_dir(node.root.path("collections")).expect("lists").next().is_none());
     assert_eq!(sync.remove("19.zip", [0; 32]).await, SharedOutcome::done(), "another request ends it");

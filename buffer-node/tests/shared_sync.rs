@@ -61,7 +61,7 @@ async fn what_is_placed_lies_there_with_its_digest_and_comes_back() {
         Buckets::new().values(),
         "what was changed here is known at once"
     );
-    assert_eq!(fs::read_dir(node.root.path("workshop")).expect("lists").count(), 0);
+    assert_eq!(fs::read_dir(node.root.path(".workshop")).expect("lists").count(), 0);
     sync.0.leave().await;
     let line = node.logs("shared files were synced");
     assert!(line.contains("placed=4 removed=8 given=4 refused=0"), "{line}");
@@ -183,7 +183,7 @@ async fn bytes_that_were_not_announced_are_thrown_away() {
     }
     sync.request(SharedRequest::Place { name: name("a.conf"), expected: None, digest: [7; 32], size: 0 });
     assert_eq!(sync.outcome().await, SharedOutcome::damaged(), "no digest of nothing");
-    assert_eq!(fs::read_dir(node.root.path("workshop")).expect("lists").count(), 0);
+    assert_eq!(fs::read_dir(node.root.path(".workshop")).expect("lists").count(), 0);
 }
 
 #[tokio::test]

@@ -8,6 +8,9 @@
 //! Without an `.md5` (it never came: a registration was broken off) the agent will not stop before there is one: its `.conf` is
 //! taken, whatever `overwrite` says. And an `.md5` that is not that of a main file which lies there would make a pair of two
 //! halves, or keep its agent from ever uploading the other one: it is never taken.
+//!
+//! Main files of one name and several extensions have one `.md5`, and any agent may leave a file of any name. So only a file
+//! that the `.md5` fits keeps others from it, and an agent may leave no collection beside another's configuration.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -31,6 +34,10 @@ pub(crate) enum Guarded {
     OtherDigest,
     #[error("the file that it is the digest of is not there")]
     Lone,
+    #[error(
+        "another file of this name lies there under another extension, and both would have the same .md5"
+    )]
+    Sibling,
 }
 
 /// What becomes of an upload with other bytes than those that are there.

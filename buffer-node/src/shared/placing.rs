@@ -76,21 +76,26 @@ impl Shared {
             return Ok(Begun::Over(Outcome::Refused(words)));
         }
         let there = match synced.look(order.name.as_bytes()) {
-            Ok(there) => there.map(|there| there.digest),
+            Ok(there) => there,
             Err(error) => return Ok(Begun::Over(refused(&error))),
         };
-        if there == Some(order.digest) {
+        let is_so = there.is_some_and(|there| there.digest == order.digest);
+        let there_digest = there.map(|there| there.digest);
+        if !is_so && there_digest != order.expected {
+            return Ok(Begun::Over(Outcome::Changed(there_digest)));
+        }
+        if !there.is_some_and(|there| there.fits) {
+            match synced.owner_of_md5(order.name.as_bytes()) {
+                Ok(None) => {}
+                Ok(Some(other)) => return Ok(Begun::Over(shares_md5(&other))),
+                Err(error) => return Ok(Begun::Over(refused(&error))),
+            }
+        }
+        if is_so {
             let completed = self.change(&order.name, None, |workshop, pair| {
                 workshop.complete(order.name.as_bytes(), pair, order.digest)
             });
             return completed.map(Begun::Over);
-        }
-        if there != order.expected {
-            return Ok(Begun::Over(Outcome::Changed(there)));
-        }
-        if let Some(other) = synced.other_of_stem(order.name.as_bytes()) {
-            let words = format!("{} lies there, and both would have the same .md5", Escaped(&other));
-            return Ok(Begun::Over(Outcome::Refused(words)));
         }
 
         let held = Held::by(&[&pair.file, &pair.md5]);
@@ -213,6 +218,11 @@ fn refused(error: &io::Error) -> Outcome {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => no_room(error),
         _ => Outcome::Refused(format!("the node's disk failed: {error}")),
     }
+}
+
+/// Of another file that the `.md5` belongs to.
+fn shares_md5(other: &[u8]) -> Outcome {
+    Outcome::Refused(format!("{} lies there, and both would have the same .md5", Escaped(other)))
 }
 
 fn no_room(why: &dyn Display) -> Outcome {

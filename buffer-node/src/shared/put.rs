@@ -107,7 +107,16 @@ impl Shared {
     fn verdict(&self, name: &[u8], there: Option<Stamp>, content: &mut File) -> io::Result<Verdict> {
         let Some(synced) = &self.synced else { return Ok(Verdict::AsConfigured) };
         match (synced.pairs.half(name), there) {
-            (Half::Neither, _) | (Half::Main { .. }, None) => Ok(Verdict::AsConfigured),
+            (Half::Neither, _) => Ok(Verdict::AsConfigured),
+            (Half::Main { is_conf }, None) => {
+                // Agents register with a .conf and with nothing else.
+                let is_foreign = if is_conf {
+                    synced.owner_of_md5(name)?.is_some()
+                } else {
+                    synced.has_other_of_stem(name)
+                };
+                Ok(if is_foreign { Verdict::Refused(Guarded::Sibling) } else { Verdict::AsConfigured })
+            }
             (Half::Main { is_conf }, Some(there)) => {
                 let is_known = synced.known.holds(name, there);
                 Ok(guard::over_main(synced.has_md5(name), is_conf, self.overwrite, is_known))
@@ -115,11 +124,13 @@ impl Shared {
             (Half::Md5 { of }, _) => {
                 let mut verdict = Verdict::Refused(Guarded::Lone);
                 for main in &of {
-                    verdict = match synced.look(main)? {
-                        None => verdict,
-                        Some(seen) if !seen.fits && synced.is_md5_of(main, content)? => Verdict::Replaces,
-                        Some(_) => return Ok(Verdict::Refused(Guarded::OtherDigest)),
-                    };
+                    match synced.look(main)? {
+                        None => {}
+                        Some(seen) if seen.fits => return Ok(Verdict::Refused(Guarded::OtherDigest)),
+                        Some(_) if synced.is_md5_of(main, content)? => verdict = Verdict::Replaces,
+                        Some(_) if verdict == Verdict::Replaces => {}
+                        Some(_) => verdict = Verdict::Refused(Guarded::OtherDigest),
+                    }
                 }
                 Ok(verdict)
             }

@@ -112,12 +112,28 @@ impl Synced {
         Ok(())
     }
 
-    /// Another main file that lies there and has the same `.md5`.
-    pub(super) fn other_of_stem(&self, name: &[u8]) -> Option<Box<[u8]>> {
-        let Ok(Halves { md5_name, .. }) = self.pairs.halves(name) else { return None };
-        let Half::Md5 { of } = self.pairs.half(&md5_name) else { return None };
+    /// The other main files that would have the same `.md5`, whether they are there or not.
+    fn others_of_stem(&self, name: &[u8]) -> Vec<Box<[u8]>> {
+        let Ok(Halves { md5_name, .. }) = self.pairs.halves(name) else { return Vec::new() };
+        let Half::Md5 { of } = self.pairs.half(&md5_name) else { return Vec::new() };
+        of.into_iter().filter(|main| **main != *name).collect()
+    }
+
+    /// Another main file that lies there, and whose digest the `.md5` of `name` is. One that it does not fit has no claim
+    /// to it: anybody may leave a file of any name.
+    pub(super) fn owner_of_md5(&self, name: &[u8]) -> io::Result<Option<Box<[u8]>>> {
+        for main in self.others_of_stem(name) {
+            if self.look(&main)?.is_some_and(|seen| seen.fits) {
+                return Ok(Some(main));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether another main file of the same stem lies there.
+    pub(super) fn has_other_of_stem(&self, name: &[u8]) -> bool {
         let is_there = |main: &[u8]| self.pair(main).is_ok_and(|pair| pair.file.symlink_metadata().is_ok());
-        of.into_iter().find(|main| **main != *name && is_there(main))
+        self.others_of_stem(name).iter().any(|main| is_there(main))
     }
 
     /// Whether anything lies where the `.md5` of a main file belongs.

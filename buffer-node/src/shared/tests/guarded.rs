@@ -205,6 +205,31 @@ fn collections_follow_overwrite_until_they_are_pairs() {
     assert_eq!(replacing.put("d.md5", TWO.1), Put::Guarded(Guarded::OtherDigest), "it is that of d.conf");
 }
 
+/// One byte under the name of an agent that has still to register, or has done so.
+#[test]
+fn what_anybody_leaves_under_another_extension_keeps_no_agent_from_its_digest() {
+    for overwrite in [false, true] {
+        let site = site(overwrite);
+        assert_eq!(site.put("a.zip", b"x"), Put::Written);
+        assert_eq!(
+            site.put("a.md5", ONE.1),
+            Put::Guarded(Guarded::OtherDigest),
+            "it is that of no file here"
+        );
+        assert_eq!(site.register("a", ONE), [Put::Written, Put::Written]);
+        assert_eq!(site.register("b", ONE), [Put::Written, Put::Written]);
+        assert_eq!(site.put("c.conf", ONE.0), Put::Written);
+        for junk in ["b.zip", "c.rcmd"] {
+            assert_eq!(site.put(junk, TWO.0), Put::Guarded(Guarded::Sibling), "{junk}");
+        }
+        site.place("d", ONE);
+        fs::rename(site.path("d.conf"), site.path("d.zip")).expect("renames");
+        assert_eq!(site.put("d.conf", TWO.0), Put::Guarded(Guarded::Sibling), "its digest has an owner");
+        site.write("d.zip", THREE.0);
+        assert_eq!(site.register("d", TWO), [Put::Written, Put::Written], "it fits nothing any more");
+    }
+}
+
 #[test]
 fn what_is_in_no_pair_follows_overwrite() {
     for overwrite in [false, true] {
@@ -254,7 +279,7 @@ fn what_was_half_placed_is_finished_also_when_it_is_switched_off() {
     fs::write(at("conf/a.conf"), TWO.0).expect("writes");
     fs::write(at("md5/a.md5"), ONE.1).expect("writes");
     // As the workshop keeps it meanwhile.
-    fs::write(at("workshop/md5.a.conf"), TWO.1).expect("writes");
+    fs::write(at(".workshop/md5.a.conf"), TWO.1).expect("writes");
     Shared::open(root.path(), &filters, false, WIDE, None, Fatal::default()).expect("opens");
     assert_eq!(fs::read(at("md5/a.md5")).expect("is there"), TWO.1);
 }
