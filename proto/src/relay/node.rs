@@ -50,6 +50,8 @@ pub struct Node {
     /// A listing was asked for and is not complete.
     listing: bool,
     answering: Answering,
+    /// The newest numbers, when there was no room to tell them.
+    untold: Option<Box<Status>>,
     /// The owner knows that there is room.
     told_room: bool,
 }
@@ -79,6 +81,7 @@ impl Node {
             losses: Told::default(),
             listing: false,
             answering: Answering::default(),
+            untold: None,
             told_room: false,
         }
     }
@@ -102,12 +105,12 @@ impl Node {
         }
     }
 
-    /// Tells the node's numbers. A puller that only looks does not hear them, nor does one whose line is behind: newer
-    /// ones will come, and these would only queue up.
+    /// Tells the node's numbers. A puller that only looks does not hear them. Where the line is behind they wait, and go
+    /// ahead of what the owner gives next; newer ones take their place, so they do not queue up.
     pub fn status(&mut self, status: &Status) {
-        let wanted = self.is_open_for(Purpose::Stream) || self.is_open_for(Purpose::List);
-        if wanted && self.outbox.has_room() {
-            self.say(&Frame::Status(Box::new(status.clone())));
+        if self.is_open_for(Purpose::Stream) || self.is_open_for(Purpose::List) {
+            self.untold = Some(Box::new(status.clone()));
+            self.tell_untold();
         }
     }
 
@@ -135,6 +138,15 @@ impl Node {
         if !self.is_over() {
             out_of_turn(call);
             self.close(Farewell::new(CloseCode::Trouble, "the node made a mistake"));
+        }
+    }
+
+    /// Before anything that fills the output again: a line that is always behind would never carry them.
+    fn tell_untold(&mut self) {
+        if self.outbox.has_room()
+            && let Some(status) = self.untold.take()
+        {
+            self.say(&Frame::Status(status));
         }
     }
 
@@ -260,6 +272,7 @@ impl Either for Node {
         self.turn = Turn::Over(close.clone());
         self.outbox.unlimit();
         self.frames = Frames::new();
+        self.untold = None;
         self.sending.free();
         close
     }
@@ -291,6 +304,7 @@ impl Machine for Node {
                     self.say(&Frame::Ping(number));
                 }
                 self.pulse.settle(now);
+                self.tell_untold();
                 // The compressor may have been flushed.
                 self.note_room();
                 if step.event.is_none() {
@@ -321,6 +335,7 @@ impl Machine for Node {
             Turn::Silent { by } => Some(by),
             Turn::Asked => None,
             Turn::Open if !self.told_room && self.has_room() => Some(AT_ONCE),
+            Turn::Open if self.untold.is_some() && self.outbox.has_room() => Some(AT_ONCE),
             Turn::Open => [self.sending.rest_over(), self.flush_at(), self.outbox.next_release()]
                 .into_iter()
                 .flatten()

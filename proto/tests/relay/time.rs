@@ -242,6 +242,46 @@ fn what_comes_by_itself_does_not_queue_up_behind_a_rate() {
     assert!(node.output().len() < 600_000, "{} bytes wait", node.output().len());
 }
 
+/// Hours of backlog: the owner fills the output whenever there is room, and leaves none for what comes by itself.
+#[test]
+fn a_line_that_is_always_behind_carries_the_newest_status_all_the_same() {
+    let rate = 100_000;
+    let mut node = held_to(rate);
+    pump(&mut node, &mut frames(&[Frame::Credit(1 << 20)]), usize::MAX, Time::ZERO);
+    let package = package(1, &noise(0, 900_000));
+    node.begin(&package.head, Time::ZERO);
+    let (mut at, mut wire) = (0, Vec::new());
+    let status = |packages| Status { packages: Some(packages), ..Status::default() };
+    for tick in 0..6 * 20 {
+        let now = Time::from_millis(50 * tick);
+        // As a driver does that has just written all there was.
+        wire.append(node.output());
+        while node.room(now) > 0 {
+            let room = node.room(now).min(1000);
+            node.write(&package.body[at..at + room], now);
+            at += room;
+        }
+        if tick % 20 == 19 {
+            node.status(&status(2 * tick));
+            node.status(&status(2 * tick + 1));
+        }
+        pump(&mut node, &mut Vec::new(), usize::MAX, now);
+    }
+    assert!(at < package.body.len(), "the line was always full");
+    // What is cut in the middle comes whole with the last words.
+    node.close(Farewell::new(CloseCode::Stopping, ""));
+    node.output().splice(..0, wire);
+    let told = said(&mut node).into_iter().filter_map(|frame| match frame {
+        Frame::Status(status) => status.packages,
+        _ => None,
+    });
+    let told: Vec<_> = told.collect();
+    assert!(
+        told.len() >= 4 && told.iter().all(|packages| packages % 2 == 1),
+        "the newest of each two: {told:?}"
+    );
+}
+
 #[test]
 fn a_rate_does_not_cut_the_last_words() {
     let mut node = held_to(1000);

@@ -28,19 +28,25 @@ impl Node {
     /// Begins a package, whose number is greater than all before. Its body follows by [`write`](Self::write), all
     /// [`Head::size`] bytes of it. An owner that cannot give them must [`close`](Self::close).
     pub fn begin(&mut self, head: &Head, now: Time) {
-        let may = self.may_begin(now) && self.sending.begin(PACKAGE, head, true, now, self.outbox.end());
+        let may = self.may_begin(now);
+        self.tell_untold();
+        let may = may && self.sending.begin(PACKAGE, head, true, now, self.outbox.end());
         self.given(may, "begin", now);
     }
 
     /// Tells of a package that is larger than [`Hello::max_package`](crate::relay::Hello::max_package) and stays.
     pub fn skip(&mut self, head: &Head, now: Time) {
-        let may = self.may_begin(now) && self.sending.begin(SKIPPED, head, false, now, self.outbox.end());
+        let may = self.may_begin(now);
+        self.tell_untold();
+        let may = may && self.sending.begin(SKIPPED, head, false, now, self.outbox.end());
         self.given(may, "skip", now);
     }
 
     /// A part of the current body, at most [`room`](Self::room) bytes.
     pub fn write(&mut self, bytes: &[u8], now: Time) {
-        let may = bytes.len() <= self.room(now) && self.sending.write(bytes, now, self.outbox.end());
+        let may = bytes.len() <= self.room(now);
+        self.tell_untold();
+        let may = may && self.sending.write(bytes, now, self.outbox.end());
         self.given(may, "write", now);
     }
 
