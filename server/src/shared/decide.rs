@@ -131,6 +131,11 @@ pub(crate) enum Step {
     Rest,
     /// Both have it: that is remembered.
     Agree(Digest),
+    /// Both have it, as the site says; but what it shows it may know by its digest alone, and it was not given to it.
+    /// What is there is fetched first: then it is as [`Step::Agree`].
+    Prove {
+        digest: Digest,
+    },
     /// Neither has it any more.
     Forget,
     /// The site may not have it, and what it has itself is left alone.
@@ -186,7 +191,7 @@ pub(crate) fn decide(question: &Question) -> Step {
     if here == there {
         return equal(question);
     }
-    if here.is_some() && agreed.is_none() && !question.may_give && !question.pushed {
+    if here.is_some() && question.is_withheld() {
         return Step::Withhold;
     }
     if !question.here.settled {
@@ -218,6 +223,11 @@ impl Question {
         }
     }
 
+    /// Whether what is here must not go there yet.
+    fn is_withheld(&self) -> bool {
+        self.agreed().is_none() && !self.may_give && !self.pushed
+    }
+
     /// Why what is there is worth keeping when it goes for what is here.
     fn loser(&self, agreed: Option<Digest>) -> Option<Why> {
         match self.there.digest {
@@ -235,6 +245,7 @@ fn equal(question: &Question) -> Step {
     match there.digest {
         None if question.agreed.is_some() || question.intent.is_some() => Step::Forget,
         None => Step::Rest,
+        Some(digest) if question.is_withheld() => Step::Prove { digest },
         Some(digest) if !there.fits && there.settled => {
             Step::Place { digest, over: Some(digest), keep: None }
         }

@@ -254,6 +254,7 @@ fn state(step: &Step, pair: &Pair) -> (State, Option<String>) {
     }
     match step {
         Step::Rest | Step::Agree(_) | Step::Forget => (State::InSync, None),
+        Step::Prove { .. } => on_its_way("it is compared with what the site says it has"),
         Step::Place { digest, over, .. } if *over == Some(*digest) => on_its_way("its .md5 there"),
         Step::Place { .. } => on_its_way("to the site"),
         Step::Remove { .. } => on_its_way("to be removed there"),

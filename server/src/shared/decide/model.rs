@@ -198,6 +198,7 @@ impl World {
                 self.put(At::Here, None);
             }
             Step::Withhold => assert!(!self.pushed),
+            Step::Prove { digest: what } => return is(here, Some(what)) && is(there, Some(what)),
             Step::Rest | Step::Agree(_) | Step::Forget | Step::Leave | Step::Wait(_) => {}
         }
         true
@@ -220,7 +221,10 @@ impl World {
 
     fn remember(&mut self, step: Step) {
         let agreed = match step {
-            Step::Agree(digest) | Step::Take { digest, .. } | Step::Place { digest, .. } => Some(digest),
+            Step::Agree(digest)
+            | Step::Prove { digest }
+            | Step::Take { digest, .. }
+            | Step::Place { digest, .. } => Some(digest),
             Step::Forget | Step::Remove { .. } | Step::Drop { .. } => None,
             Step::Rest | Step::Withhold | Step::Leave | Step::Wait(_) => return,
         };

@@ -44,8 +44,6 @@ fn what_is_the_same_at_both_ends_is_left_alone() {
     assert_eq!(decide(&question("A - -")), Step::Forget);
     assert_eq!(decide(&question("- B B")), Step::Agree(B));
     assert_eq!(decide(&question("A B B")), Step::Agree(B));
-    let withheld = Question { may_give: false, ..question("- B B") };
-    assert_eq!(decide(&withheld), Step::Agree(B), "it has shown that it has it");
     let begun = Question { intent: Some(Intent::Down(Some(A))), ..question("A A A") };
     assert_eq!(decide(&begun), Step::Agree(A), "nothing stays begun");
     let unfit = End { fits: false, ..End::whole(A) };
@@ -79,6 +77,19 @@ fn what_is_withheld_neither_goes_nor_is_overwritten() {
         decide(&Question { pushed: true, ..withheld("- A B") }),
         place(A, Some(B), Some(Why::Conflict))
     );
+}
+
+#[test]
+fn who_knows_the_digest_of_what_is_withheld_has_to_give_the_content() {
+    let withheld = Question { may_give: false, ..question("- B B") };
+    assert_eq!(decide(&withheld), Step::Prove { digest: B });
+    assert_eq!(Step::Prove { digest: B }.intent(), None);
+    let unfit = End { fits: false, ..End::whole(B) };
+    assert_eq!(decide(&Question { there: unfit, ..withheld }), Step::Prove { digest: B });
+    assert_eq!(decide(&Question { pushed: true, ..withheld }), Step::Agree(B));
+    assert_eq!(decide(&Question { agreed: Some(A), ..withheld }), Step::Agree(B), "it was given before");
+    let placed = Question { intent: Some(Intent::Down(Some(B))), ..withheld };
+    assert_eq!(decide(&placed), Step::Agree(B), "a step that was begun placed it");
 }
 
 #[test]

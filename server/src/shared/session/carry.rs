@@ -46,7 +46,7 @@ impl Planned {
     fn wanted(&self) -> Option<Wanted> {
         let is_needed = match self.step {
             Step::Place { keep, .. } => keep.is_some(),
-            Step::Remove { .. } | Step::Take { .. } => true,
+            Step::Prove { .. } | Step::Remove { .. } | Step::Take { .. } => true,
             _ => false,
         };
         let there = self.there.filter(|_| is_needed)?;

@@ -111,10 +111,15 @@ impl Plan {
                 self.waits = true;
                 return;
             }
-            Step::Place { .. } | Step::Remove { .. } | Step::Take { .. } | Step::Drop { .. } => {
+            Step::Prove { .. }
+            | Step::Place { .. }
+            | Step::Remove { .. }
+            | Step::Take { .. }
+            | Step::Drop { .. } => {
                 let (agreed, there) = (question.agreed(), pair.there.as_ref().map(There::seen));
                 let refused = pair.refused.map(|refusal| refusal.words);
-                let is_own = question.is_own();
+                // That the digest is the same proves nothing where it is to be proven.
+                let is_own = question.is_own() && !matches!(step, Step::Prove { .. });
                 return self.steps.push(Planned { name, step, agreed, here, there, is_own, refused });
             }
         };

@@ -28,9 +28,11 @@ impl Counts {
             Step::Withhold => &mut self.withheld,
             Step::Leave => &mut self.left_there,
             Step::Wait(_) => &mut self.waiting,
-            Step::Place { .. } | Step::Remove { .. } | Step::Take { .. } | Step::Drop { .. } => {
-                &mut self.under_way
-            }
+            Step::Prove { .. }
+            | Step::Place { .. }
+            | Step::Remove { .. }
+            | Step::Take { .. }
+            | Step::Drop { .. } => &mut self.under_way,
         } += 1;
     }
 }

@@ -76,6 +76,11 @@ pub(super) fn prepare(shared: &Shared, site: &str, batch: Vec<Planned>) -> Resul
         let what = match planned.step {
             Step::Take { .. } => "cannot take up",
             Step::Drop { .. } => "cannot remove",
+            // It has come, so the site has it.
+            Step::Prove { .. } => {
+                settled.push(planned);
+                continue;
+            }
             _ => {
                 let order = order(shared, &planned);
                 prepared.orders.extend(order.map(|order| (planned, order)));
@@ -90,7 +95,11 @@ pub(super) fn prepare(shared: &Shared, site: &str, batch: Vec<Planned>) -> Resul
     for planned in settled {
         // Its `.md5` there is still to come.
         prepared.again |= planned.there.is_some_and(|there| !there.fits);
-        let did = if let Step::Drop { .. } = planned.step { Did::Dropped } else { Did::TakenUp };
+        let did = match planned.step {
+            Step::Prove { .. } => continue,
+            Step::Drop { .. } => Did::Dropped,
+            _ => Did::TakenUp,
+        };
         prepared.did.push((did, planned.name));
     }
     Ok(prepared)
@@ -212,6 +221,7 @@ fn agree(shared: &Shared, site: &str, settled: &[Planned]) -> Result<(), StoreEr
     shared.store().write(|batch| {
         settled.iter().try_for_each(|planned| match planned.step {
             Step::Take { digest, .. } => batch.agree(site, planned.name.as_bytes(), digest, Origin::There),
+            Step::Prove { digest } => batch.agree(site, planned.name.as_bytes(), digest, Origin::Here),
             _ => batch.forget(site, planned.name.as_bytes()),
         })
     })

@@ -98,3 +98,28 @@ fn who_knows_the_digest_of_anothers_file_does_not_get_the_file() {
         assert!(world.node.log.borrow().contains(&format!("fetch {}", conf(0))));
     }
 }
+
+#[test]
+fn who_knows_the_digest_of_what_is_withheld_is_given_nothing_and_who_has_it_is_in_step() {
+    for has_it in [false, true] {
+        let world = World::unbound("");
+        world.put(0, "secret");
+        let shared = world.open(Crash::default());
+        shared.scan().unwrap();
+        shared.learned(SITE, [&b"agent0.1700000000.data"[..]]);
+        let seen = Held { content: b"secret".to_vec(), fits: true }.seen();
+        if has_it {
+            world.put_there(0, "secret");
+        } else {
+            world.node.lies.borrow_mut().insert(conf(0), seen);
+        }
+        world.sync(&shared).unwrap();
+        world.node.lies.borrow_mut().clear();
+        world.put(0, "a newer secret");
+        world.sync(&shared).unwrap();
+        world.sync(&shared).unwrap();
+        let there = world.there().get(&conf(0)).cloned();
+        assert_eq!(there.as_deref(), has_it.then_some("a newer secret"));
+        assert!(world.node.log.borrow().contains(&format!("fetch {}", conf(0))), "{has_it}");
+    }
+}
