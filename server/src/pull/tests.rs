@@ -4,6 +4,7 @@ mod beside;
 mod fake;
 mod node;
 mod relay;
+mod shared;
 
 use fake::{Mishap, World, alive};
 

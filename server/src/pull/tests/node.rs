@@ -34,6 +34,10 @@ pub(super) struct Spool {
     /// What the last puller said when it left.
     pub(super) farewell: RefCell<Option<Farewell>>,
     pub(super) connections: Cell<u32>,
+    /// The sign of its shared files, if it offers them.
+    pub(super) sign: Cell<Option<u64>>,
+    /// The rate that the last puller asked for.
+    pub(super) rate: Cell<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -87,7 +91,12 @@ impl Spool {
     fn status(&self) -> Status {
         let packages = self.packages.borrow();
         let bytes: u64 = packages.values().map(|package| package.head.size).sum();
-        Status { packages: Some(packages.len() as u64), bytes: Some(bytes), ..Status::default() }
+        Status {
+            packages: Some(packages.len() as u64),
+            bytes: Some(bytes),
+            shared_sign: self.sign.get(),
+            ..Status::default()
+        }
     }
 
     /// Serves one connection until it ends.
@@ -138,6 +147,7 @@ impl Server<'_> {
         let now = self.link.now();
         match event {
             NodeEvent::Hello(hello) => {
+                self.spool.rate.set(hello.rate);
                 if let Some(farewell) = self.spool.refuses.borrow().clone() {
                     return self.link.machine().refuse(farewell);
                 }

@@ -42,20 +42,20 @@ const NO_CUT: usize = usize::MAX;
 const CUTS_MAX: usize = 5_000;
 
 /// A node and a server's directories.
-struct Pair {
-    world: World,
-    node: Spool,
-    site: Site,
+pub(super) struct Pair {
+    pub(super) world: World,
+    pub(super) node: Spool,
+    pub(super) site: Site,
 }
 
 /// How a connection ended, and what was counted.
-struct End {
+pub(super) struct End {
     result: Result<Ended, Fault>,
     tally: Tally,
 }
 
 impl End {
-    fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         matches!(self.result, Ok(Ended::Done))
     }
 
@@ -72,7 +72,7 @@ impl Pair {
         Self { world, node: Spool::default(), site }
     }
 
-    fn with_files() -> Self {
+    pub(super) fn with_files() -> Self {
         let pair = Self::new();
         FILES.iter().for_each(|(name, body)| {
             pair.node.put(name, body.as_bytes());
@@ -80,7 +80,7 @@ impl Pair {
         pair
     }
 
-    fn desk(&self, crash: Crash) -> Desk {
+    pub(super) fn desk(&self, crash: Crash) -> Desk {
         self.desk_with(crash, &self.world.incoming())
     }
 
@@ -106,7 +106,7 @@ impl Pair {
         End { result: result.1, tally }
     }
 
-    async fn pull(&self, desk: &Desk) -> End {
+    pub(super) async fn pull(&self, desk: &Desk) -> End {
         self.connect(desk, &Shutdown::new(), (NO_CUT, NO_CUT)).await
     }
 
@@ -131,7 +131,7 @@ impl Pair {
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 

@@ -64,6 +64,12 @@ impl Bells {
         self.0.contains_key(site)
     }
 
+    /// Whether it has rung since the site's last sync began.
+    #[cfg(test)]
+    pub(crate) fn is_rung(&self, site: &str) -> bool {
+        self.of(site).is_some_and(|bell| bell.lock().rung)
+    }
+
     pub(super) fn of(&self, site: &str) -> Option<&Bell> {
         self.0.get(site)
     }
@@ -114,10 +120,6 @@ mod tests {
         Bells::new(["a", "b"])
     }
 
-    fn is_rung(bells: &Bells, site: &str) -> bool {
-        bells.of(site).unwrap().lock().rung
-    }
-
     /// A sync of `a` that goes well.
     fn sync(bells: &Bells, known: u64) {
         let bell = bells.of("a").unwrap();
@@ -130,12 +132,12 @@ mod tests {
         let bells = bells();
         bells.heard("a", 7);
         bells.of("a").unwrap().rung().await;
-        assert!(!is_rung(&bells, "b"), "nothing of one site concerns another");
+        assert!(!bells.is_rung("b"), "nothing of one site concerns another");
         sync(&bells, 7);
         bells.heard("a", 7);
-        assert!(!is_rung(&bells, "a"));
+        assert!(!bells.is_rung("a"));
         bells.heard("a", 8);
-        assert!(is_rung(&bells, "a"));
+        assert!(bells.is_rung("a"));
         bells.heard("nobody", 8);
         bells.ring("nobody");
     }
@@ -148,14 +150,14 @@ mod tests {
         sync(&bells, 6);
         for _ in 0..3 {
             bells.heard("a", 7);
-            assert!(!is_rung(&bells, "a"));
+            assert!(!bells.is_rung("a"));
         }
         bells.heard_at("a", 7, Instant::now() + STALE);
-        assert!(is_rung(&bells, "a"), "it still says so");
+        assert!(bells.is_rung("a"), "it still says so");
         sync(&bells, 6);
         bells.heard("a", 6);
         bells.heard("a", 7);
-        assert!(is_rung(&bells, "a"), "it changed in between");
+        assert!(bells.is_rung("a"), "it changed in between");
     }
 
     #[test]
@@ -166,14 +168,14 @@ mod tests {
         let heard = bell.begin();
         bells.heard("a", 2);
         bell.end(heard, 1);
-        assert!(is_rung(&bells, "a"));
+        assert!(bells.is_rung("a"));
         sync(&bells, 2);
         let heard = bell.begin();
         bells.ring("a");
         bell.end(heard, 2);
-        assert!(is_rung(&bells, "a"));
+        assert!(bells.is_rung("a"));
         let heard = bell.begin();
         bell.end(heard, 3);
-        assert!(!is_rung(&bells, "a"), "it will say so itself");
+        assert!(!bells.is_rung("a"), "it will say so itself");
     }
 }
