@@ -95,14 +95,22 @@ mod tests {
 
     const SEEN: Seen = Seen { digest: [7; 32], size: 300, fits: true };
 
-    /// Worked out from the words of the protocol by other means than this code.
+    /// The example of proto/PROTOCOL.md, whose numbers were worked out by other means than this code.
     #[test]
     fn the_numbers_are_those_of_the_protocol() {
+        let seen = |bytes: &[u8], fits| Seen {
+            digest: Sha256::digest(bytes).into(),
+            size: bytes.len() as u64,
+            fits,
+        };
         let mut buckets = Buckets::new();
         assert_eq!(buckets.sign(), 0x9f1d_cbc3_5c35_0d60);
-        buckets.add(b"web.conf", &SEEN);
-        assert_eq!((Buckets::of(b"web.conf"), buckets.values()[866]), (866, 0x7f4a_1c74_58af_f2de));
-        assert_eq!(buckets.sign(), 0x2eb4_d80d_b17a_7a5f);
+        buckets.add(b"a.conf", &seen(b"abc", true));
+        buckets.add(b"b.zip", &seen(b"", false));
+        assert_eq!((Buckets::of(b"a.conf"), Buckets::of(b"b.zip")), (114, 829));
+        assert_eq!(buckets.values()[114], 0x2b32_a83f_62c5_d398);
+        assert_eq!(buckets.values()[829], 0x8731_5e57_ef2c_05a9);
+        assert_eq!(buckets.sign(), 0xa308_de3a_af63_89f7);
     }
 
     #[test]
