@@ -37,7 +37,7 @@ use std::time::{Duration, Instant, SystemTime};
 use sha2::{Digest as _, Sha256};
 use tidegate_proto::Escaped;
 pub(crate) use tidegate_spool::shared::Digest;
-use tidegate_spool::shared::{Pair, Workshop};
+use tidegate_spool::shared::{Keep, Pair, Workshop};
 
 use crate::config::shared::{Give, Learn as Learning, SiteShared};
 use crate::config::{self, Config};
@@ -190,7 +190,7 @@ impl Shared {
         ))?;
         let workshop = directory.join(WORKSHOP);
         store::make_private(&workshop)?;
-        let workshop = Workshop::open(&workshop, &|name| here.pair(name))
+        let workshop = Workshop::open(&workshop, Keep::Recent, &|name| here.pair(name))
             .map_err(failed("cannot work on shared files in", &workshop))?;
         let memory = memory(&config.incoming.state);
         let store = Store::open(&memory)?;

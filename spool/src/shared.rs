@@ -32,7 +32,7 @@ pub use failed::Failed;
 pub use look::{MD5_BYTES, Md5Text, look, md5_text};
 pub use partial::{Partial, Ready, Unfinished};
 pub use tree::{Folder, Tree, Wanted};
-pub use workshop::{Done, Workshop};
+pub use workshop::{Done, Keep, Md5, Workshop};
 
 /// The SHA-256 of a main file.
 pub type Digest = [u8; 32];

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tidegate_proto::relay::limits::SHARED_AT_ONCE;
 use tidegate_proto::{Escaped, Name};
-use tidegate_spool::shared::{Digest, Done, Failed, Pair, Partial, Unfinished, Workshop};
+use tidegate_spool::shared::{Digest, Done, Failed, Md5, Pair, Partial, Unfinished, Workshop};
 
 use super::Shared;
 use super::room::{Held, Reserved};
@@ -143,7 +143,12 @@ impl Shared {
 
     /// Removes a pair, if its main file is still the expected one; durable on return.
     pub(crate) fn remove(&self, name: &Name, expected: Digest) -> Result<Outcome, PlaceError> {
-        self.change(name, None, |workshop, pair| workshop.remove(pair, expected))
+        let synced = self.synced.as_ref();
+        let has_sibling = || synced.is_some_and(|synced| synced.has_other_of_stem(name.as_bytes()));
+        self.change(name, None, |workshop, pair| {
+            let md5 = if has_sibling() { Md5::Stays } else { Md5::Goes };
+            workshop.remove(pair, expected, md5)
+        })
     }
 
     /// Changes a pair that nobody else changes meanwhile, and counts what it takes then.

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::statvfs;
-use tidegate_spool::shared::{Buckets, Digest, Folder, Pair, Seen, Tree, Workshop, look, md5_text};
+use tidegate_spool::shared::{Buckets, Digest, Folder, Keep, Pair, Seen, Tree, Workshop, look, md5_text};
 use tokio::sync::watch;
 
 use super::guard::Known;
@@ -77,7 +77,7 @@ impl Synced {
         let wanted = pairs.clone();
         let wanted = Box::new(move |name: &[u8]| wanted.halves(name).is_ok());
         let tree = Tree::new(folders, wanted, sync.max_size);
-        let workshop = open_workshop(root, &pairs)?;
+        let workshop = open_workshop(root, Keep::Recent, &pairs)?;
         let synced = Self {
             known: Known::default(),
             workshop,
@@ -283,14 +283,16 @@ impl Shared {
 /// Finishes what was half placed when the syncing was switched off: agents would have the two halves for ever.
 pub(super) fn finish(root: &Path, filters: &Filters) -> io::Result<()> {
     match Pairs::of(filters) {
-        Some(pairs) if layout::workshop(root).exists() => open_workshop(root, &pairs).map(drop),
+        Some(pairs) if layout::workshop(root).exists() => {
+            open_workshop(root, Keep::Nothing, &pairs).map(drop)
+        }
         _ => Ok(()),
     }
 }
 
-fn open_workshop(root: &Path, pairs: &Pairs) -> io::Result<Workshop> {
+fn open_workshop(root: &Path, keep: Keep, pairs: &Pairs) -> io::Result<Workshop> {
     let pair_of = |name: &[u8]| pairs.halves(name).ok().map(|halves| pair(root, name, &halves));
-    Workshop::open(&layout::workshop(root), &pair_of)
+    Workshop::open(&layout::workshop(root), keep, &pair_of)
 }
 
 fn pair(root: &Path, name: &[u8], halves: &Halves<'_>) -> Pair {

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::OFlags;
 use tidegate_spool::durable;
-use tidegate_spool::shared::{Partial, Ready, Unfinished, Workshop};
+use tidegate_spool::shared::{Keep, Partial, Ready, Unfinished, Workshop};
 
 use super::Digest;
 use crate::body;
@@ -49,7 +49,7 @@ impl Objects {
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         durable::create_dir_all(&directory.join(OBJECTS))?;
         // Nothing there is a pair.
-        let workshop = Workshop::open(&directory.join(ARRIVING), &|_| None)?;
+        let workshop = Workshop::open(&directory.join(ARRIVING), Keep::Recent, &|_| None)?;
         Ok(Self { directory: directory.join(OBJECTS), workshop, sources: Mutex::default() })
     }
 

@@ -1,15 +1,15 @@
 //! One change of one pair, from the first look to the last fsync.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::aside::{Exchange, Thing};
 use super::failed::{Failed, unsure};
 use super::files::OpenDir;
 use super::look::seen;
 use super::partial::Ready;
-use super::stamp::Stamp;
-use super::workshop::{Done, HELD, SWAP, Workshop, in_name};
+use super::removal::put_back;
+use super::workshop::{Done, HELD, OUT, SWAP, Workshop, in_name};
 use super::{Digest, Pair, Seen};
 use crate::durable;
 use crate::error::Context;
@@ -22,6 +22,20 @@ pub(super) struct Change<'a> {
     /// Opened first: without descriptors, nothing is renamed that could not be made durable.
     pub(super) file_directory: OpenDir,
     pub(super) md5_directory: OpenDir,
+}
+
+/// A new main file that is in place, durably.
+struct Placed {
+    ours: Thing,
+    /// What was there before.
+    replaced: Option<Swap>,
+}
+
+/// Where an exchange keeps what it has replaced.
+struct Swap {
+    path: PathBuf,
+    /// On a file system that knows no exchange, for a moment.
+    held: PathBuf,
 }
 
 impl<'a> Change<'a> {
@@ -50,11 +64,9 @@ impl<'a> Change<'a> {
             Some(expected) => self.put_over(&ready, &expected),
         };
         match placed {
-            Ok(Some(ours)) => self.place_md5(&staged, &ours),
+            Ok(Some(placed)) => self.finish(&ready, &placed, &staged),
             Ok(None) => {
-                self.discard(&staged);
-                // What came back with the power would be taken for something that is still to be done.
-                self.shop.directory.sync().map_err(unsure)?;
+                self.forget_md5(&staged)?;
                 Ok(Done::Changed(self.seen()?))
             }
             Err(failed) => {
@@ -66,8 +78,31 @@ impl<'a> Change<'a> {
         }
     }
 
+    /// Gives the new main file its `.md5`, or takes it back: agents would find one beside which an old `.md5` lies for
+    /// ever, and make their own of it.
+    fn finish(&self, ready: &Ready, placed: &Placed, staged: &Path) -> Result<Done, Failed> {
+        let done = self.place_md5(staged, &placed.ours.stamp);
+        match (&done, &placed.replaced) {
+            (Err(Failed::Refused(_)), Some(swap)) => self.undo_exchange(ready, &placed.ours, swap)?,
+            (Err(Failed::Refused(_)), None) => self.undo_new(ready, &placed.ours)?,
+            (Err(Failed::Unsure(_)), _) | (Ok(_), None) => return done,
+            (Ok(_), Some(swap)) => {
+                self.discard(&swap.path);
+                return done;
+            }
+        }
+        self.forget_md5(staged).and(done)
+    }
+
+    /// Removes the waiting `.md5` of what was not placed.
+    fn forget_md5(&self, staged: &Path) -> Result<(), Failed> {
+        self.discard(staged);
+        // What came back with the power would be taken for something that is still to be done.
+        self.shop.directory.sync().map_err(unsure)
+    }
+
     /// Puts a main file where none was. `None` when there is something now.
-    fn put_new(&self, ready: &Ready) -> Result<Option<Stamp>, Failed> {
+    fn put_new(&self, ready: &Ready) -> Result<Option<Placed>, Failed> {
         let (files, file) = (&self.shop.files, &self.pair.file);
         let ours = self.dress(ready)?;
         self.sync_workshop()?;
@@ -76,41 +111,74 @@ impl<'a> Change<'a> {
             result => result.context("rename a file to", file)?,
         }
         self.file_directory.sync().map_err(unsure)?;
-        Ok(Some(ours.stamp))
+        Ok(Some(Placed { ours, replaced: None }))
     }
 
     /// Puts a main file where one was expected. `None` when it was another.
-    fn put_over(&self, ready: &Ready, expected: &Digest) -> Result<Option<Stamp>, Failed> {
+    fn put_over(&self, ready: &Ready, expected: &Digest) -> Result<Option<Placed>, Failed> {
         let files = &*self.shop.files;
-        let swap = self.shop.aside(SWAP, &in_name(expected), self.name);
-        let held = self.shop.aside(HELD, &in_name(expected), self.name);
-        self.remove_leftover(&swap)?;
-        self.remove_leftover(&held)?;
+        let aside = |prefix: &str| self.shop.aside(prefix, &in_name(expected), self.name);
+        let swap = Swap { path: aside(SWAP), held: aside(HELD) };
+        self.remove_leftover(&swap.path)?;
+        self.remove_leftover(&swap.held)?;
         let ours = self.dress(ready)?;
-        files.rename_noreplace(&ready.slot.path, &swap).context("rename a file to", &swap)?;
-        let exchange = Exchange { files, pair: self.pair, swap: &swap, held: &held };
-        let exchanged = self.sync_workshop().and_then(|()| exchange.exchange());
+        files.rename_noreplace(&ready.slot.path, &swap.path).context("rename a file to", &swap.path)?;
+        let exchanged = self.sync_workshop().and_then(|()| self.exchange(&swap).exchange());
         match exchanged {
             Err(Failed::Refused(error)) => {
-                self.take_back(&swap, ready)?;
+                self.take_back(&swap.path, ready)?;
                 return if error.kind() == ErrorKind::NotFound { Ok(None) } else { Err(error.into()) };
             }
             result => result?,
         }
-        if self.is_verified(&swap, expected, &[&self.file_directory])? {
-            self.discard(&swap);
-            return Ok(Some(ours.stamp));
+        if self.is_verified(&swap.path, expected, &[&self.file_directory])? {
+            return Ok(Some(Placed { ours, replaced: Some(swap) }));
         }
-        exchange.put_back(&ours)?;
+        self.undo_exchange(ready, &ours, &swap)?;
+        Ok(None)
+    }
+
+    fn exchange<'b>(&'b self, swap: &'b Swap) -> Exchange<'b> {
+        Exchange { files: &*self.shop.files, pair: self.pair, swap: &swap.path, held: &swap.held }
+    }
+
+    /// Takes the new main file back, for what came out of its place.
+    fn undo_exchange(&self, ready: &Ready, ours: &Thing, swap: &Swap) -> Result<(), Failed> {
+        self.exchange(swap).put_back(ours)?;
         self.file_directory.sync().map_err(unsure)?;
-        let out = files.identify(&swap).context("look at", &swap).map_err(unsure)?;
+        let out = self.shop.files.identify(&swap.path).context("look at", &swap.path).map_err(unsure)?;
         let ours_came_out = out.is_some_and(|out| out.stamp.is_same_file(&ours.stamp));
         if ours_came_out {
-            self.take_back(&swap, ready)?;
+            self.take_back(&swap.path, ready)
         } else {
-            self.remove_leftover(&swap).map_err(Failed::into_unsure)?;
+            self.remove_leftover(&swap.path).map_err(Failed::into_unsure)
         }
-        Ok(None)
+    }
+
+    /// Takes the new main file back from where none was. One by other hands that came out goes back in.
+    fn undo_new(&self, ready: &Ready, ours: &Thing) -> Result<(), Failed> {
+        let (files, file) = (&*self.shop.files, &self.pair.file);
+        let out = self.shop.aside(OUT, &in_name(&ready.digest), self.name);
+        let is_ours = |path: &Path| -> Result<bool, Failed> {
+            let there = files.identify(path).context("look at", path).map_err(unsure)?;
+            Ok(there.is_some_and(|there| there.stamp.is_unwritten(&ours.stamp)))
+        };
+        if !is_ours(file)? {
+            return Ok(());
+        }
+        self.remove_leftover(&out).map_err(Failed::into_unsure)?;
+        match files.rename_noreplace(file, &out) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            result => result.context("take back", file).map_err(unsure)?,
+        }
+        if is_ours(&out)? {
+            self.shop.directory.sync().map_err(unsure)?;
+            self.file_directory.sync().map_err(unsure)?;
+            return self.take_back(&out, ready);
+        }
+        put_back(files, &out, file)?;
+        self.file_directory.sync().map_err(unsure)?;
+        self.remove_leftover(&out).map_err(Failed::into_unsure)
     }
 
     /// Makes the new main file bytes on their way in again, for the next time it is offered. One that stayed where it

@@ -34,7 +34,7 @@ impl Change<'_> {
             return Ok(Done::Already);
         }
         let staged = self.stage_md5(&contents.md5)?;
-        self.place_md5(&staged, &there.stamp)
+        self.place_md5(&staged, &there.stamp).inspect_err(|_| self.discard(&staged))
     }
 
     /// Makes a main file durable that somebody has put there. Whether it is still there.
@@ -61,7 +61,7 @@ impl Change<'_> {
     }
 
     /// Puts the waiting `.md5` in place, over what is there, if the main file still is the one it was made for: else
-    /// whoever put another one writes its `.md5` too.
+    /// whoever put another one writes its `.md5` too. When that fails it waits on.
     pub(super) fn place_md5(&self, staged: &Path, main: &Stamp) -> Result<Done, Failed> {
         let (files, md5) = (&self.shop.files, &self.pair.md5);
         let there = files.identify(&self.pair.file).context("look at", &self.pair.file)?;
@@ -69,10 +69,7 @@ impl Change<'_> {
             self.discard(staged);
             return Ok(Done::Changed(self.seen()?));
         }
-        if let Err(error) = files.rename(staged, md5).context("replace", md5) {
-            self.discard(staged);
-            return Err(error.into());
-        }
+        files.rename(staged, md5).context("replace", md5)?;
         self.md5_directory.sync().map_err(unsure)?;
         Ok(Done::Done)
     }

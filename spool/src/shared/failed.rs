@@ -8,7 +8,7 @@ use crate::error::DiskError;
 /// Why a pair was not changed as it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
-    /// The pair is sound: as it was, or with the new main file in place and its `.md5` to come. It can be tried again.
+    /// The pair is sound: as it was, or removed but for its `.md5`, which is no pair. It can be tried again.
     #[error(transparent)]
     Refused(io::Error),
     /// Something that is visible could not be made durable, or could not be put back: nobody knows any more what the disk holds

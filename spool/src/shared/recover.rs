@@ -6,7 +6,9 @@
 //!   is of, it was not exchanged yet: it goes, and nothing has happened. With others, it is an edit that came out by
 //!   mistake: it goes back in, if what is in place is what replaced it. If that is something else, the other hands have
 //!   gone on since.
-//! - `gone.<expected>.<name>` with the expected bytes is removed; with others it goes back where nothing is.
+//! - `gone.<expected>.<name>` with the expected bytes is removed; with others it goes back where nothing is. The same of
+//!   `out.<expected>.<name>`.
+//! - `part.<digest>` is gone on with, unless nobody has for a week.
 //! - `md5.<name>` goes in place if it is that of the main file there.
 //!
 //! One that cannot be ended stays, and its pair changes no more: it is no reason to leave all the others alone.
@@ -24,16 +26,21 @@ use super::failed::{Failed, unsure};
 use super::look::io_error;
 use super::partial::{Parts, SPARE};
 use super::removal::put_back;
-use super::workshop::{EXPECTED_DIGITS, GONE, HELD, MD5, SWAP, Workshop, in_name};
+use super::workshop::{EXPECTED_DIGITS, GONE, HELD, Keep, MD5, OUT, SWAP, Workshop, in_name};
 use crate::error::Context;
 
 type PairOf<'a> = &'a dyn Fn(&[u8]) -> Option<Pair>;
 
 /// Ends or undoes everything.
-pub(super) fn recover(shop: &Workshop, pair_of: PairOf<'_>) -> io::Result<()> {
+pub(super) fn recover(shop: &Workshop, keep: Keep, pair_of: PairOf<'_>) -> io::Result<()> {
     let directory = &shop.directory.path;
     let listed = shop.files.list(directory).context("list", directory).map_err(io_error)?;
-    let mut names: Vec<_> = listed.into_iter().map(|(name, _)| name).collect();
+    let (parts, others): (Vec<_>, Vec<_>) =
+        listed.into_iter().partition(|(name, _)| Parts::is_part(name.as_bytes()));
+    for (name, _) in parts.into_iter().filter(|(_, written)| !keep.keeps(*written)) {
+        sweep(shop, &directory.join(name));
+    }
+    let mut names: Vec<_> = others.into_iter().map(|(name, _)| name).collect();
     // What tells whose a file in `swap` is, is needed until that is clear.
     names.sort_by_key(|name| name.as_bytes().starts_with(MD5.as_bytes()));
     for name in names {
@@ -44,14 +51,8 @@ pub(super) fn recover(shop: &Workshop, pair_of: PairOf<'_>) -> io::Result<()> {
 
 fn recover_one(shop: &Workshop, file: &[u8], pair_of: PairOf<'_>) {
     let path = shop.directory.path.join(OsStr::from_bytes(file));
-    if Parts::is_part(file) {
-        return;
-    }
     if file.starts_with(SPARE.as_bytes()) {
-        if let Err(error) = shop.files.remove(&path) {
-            tracing::warn!(path = %path.display(), %error, "cannot be removed and stays until the next start");
-        }
-        return;
+        return sweep(shop, &path);
     }
     let left = Left::parse(file).and_then(|left| Some((pair_of(left.name())?, left)));
     let Some((pair, left)) = left else {
@@ -69,11 +70,18 @@ fn recover_one(shop: &Workshop, file: &[u8], pair_of: PairOf<'_>) {
     }
 }
 
+fn sweep(shop: &Workshop, path: &Path) {
+    if let Err(error) = shop.files.remove(path) {
+        tracing::warn!(path = %path.display(), %error, "cannot be removed and stays until the next start");
+    }
+}
+
 fn end(shop: &Workshop, pair: &Pair, left: &Left<'_>, path: &Path) -> Result<(), Failed> {
     let change = Change::new(shop, left.name(), pair)?;
     match *left {
         Left::Md5(_) => end_md5(&change, path)?,
         Left::Aside(GONE, expected, _) => end_removal(&change, path, expected)?,
+        Left::Aside(OUT, expected, _) => _ = end_main(&change, path, expected)?,
         Left::Aside(prefix, expected, name) => {
             // The other one is free: a file is put back only when no new one waits.
             let spare = shop.aside(if prefix == SWAP { HELD } else { SWAP }, expected, name);
@@ -95,7 +103,7 @@ impl<'a> Left<'a> {
         if let Some(name) = file.strip_prefix(MD5.as_bytes()) {
             return Some(Self::Md5(name));
         }
-        let prefixes = [SWAP, HELD, GONE].into_iter();
+        let prefixes = [SWAP, HELD, GONE, OUT].into_iter();
         let (prefix, rest) =
             prefixes.filter_map(|prefix| Some((prefix, file.strip_prefix(prefix.as_bytes())?))).next()?;
         let (expected, name) = rest.split_at_checked(EXPECTED_DIGITS)?;
@@ -126,14 +134,19 @@ fn end_exchange(change: &Change<'_>, aside: &Path, spare: &Path, expected: &[u8]
 }
 
 fn end_removal(change: &Change<'_>, gone: &Path, expected: &[u8]) -> Result<(), Failed> {
+    if end_main(change, gone, expected)? { change.remove_md5() } else { Ok(()) }
+}
+
+/// Whether it is the main file that was to go.
+fn end_main(change: &Change<'_>, gone: &Path, expected: &[u8]) -> Result<bool, Failed> {
     let files = &*change.shop.files;
-    let Some(out) = Thing::at(files, gone)? else { return Ok(()) };
-    if is_expected(&out, expected) {
-        change.file_directory.sync().map_err(unsure)?;
-        return change.remove_md5();
+    let Some(out) = Thing::at(files, gone)? else { return Ok(false) };
+    let goes = is_expected(&out, expected);
+    if !goes {
+        put_back(files, gone, &change.pair.file)?;
     }
-    put_back(files, gone, &change.pair.file)?;
-    change.file_directory.sync().map_err(unsure)
+    change.file_directory.sync().map_err(unsure)?;
+    Ok(goes)
 }
 
 fn end_md5(change: &Change<'_>, staged: &Path) -> Result<(), Failed> {

@@ -1,4 +1,4 @@
-//! Removing a pair: the main file first, then its `.md5`.
+//! Removing a pair: the main file first, then its `.md5`, if that is not the one of another main file too.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -7,37 +7,41 @@ use super::Digest;
 use super::change::Change;
 use super::failed::{Failed, unsure};
 use super::files::Files;
-use super::workshop::{Done, GONE, in_name};
+use super::workshop::{Done, GONE, Md5, OUT, in_name};
 use crate::error::Context;
 
 impl Change<'_> {
-    pub(super) fn remove(&self, expected: Digest) -> Result<Done, Failed> {
+    pub(super) fn remove(&self, expected: Digest, md5: Md5) -> Result<Done, Failed> {
         let (files, file) = (&self.shop.files, &self.pair.file);
         match self.look()? {
             None => {}
             Some(thing) if thing.digest() == Some(expected) => {
-                let gone = self.shop.aside(GONE, &in_name(&expected), self.name);
+                let prefix = match md5 {
+                    Md5::Goes => GONE,
+                    Md5::Stays => OUT,
+                };
+                let gone = self.shop.aside(prefix, &in_name(&expected), self.name);
                 self.remove_leftover(&gone)?;
                 match files.rename_noreplace(file, &gone) {
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     result => {
                         result.context("move aside", file)?;
-                        return self.finish_removal(&gone, &expected);
+                        return self.finish_removal(&gone, &expected, md5);
                     }
                 }
             }
             Some(_) => return Ok(Done::Changed(self.seen()?)),
         }
-        self.remove_md5()?;
+        self.end_md5_of_none(md5)?;
         Ok(Done::Already)
     }
 
     /// The main file is aside.
-    fn finish_removal(&self, gone: &Path, expected: &Digest) -> Result<Done, Failed> {
+    fn finish_removal(&self, gone: &Path, expected: &Digest, md5: Md5) -> Result<Done, Failed> {
         // In this order: a crash finds the main file in place, or in the workshop and its `.md5` still to go.
         let directories = [&self.shop.directory, &self.file_directory];
         if self.is_verified(gone, expected, &directories)? {
-            self.remove_md5()?;
+            self.end_md5_of_none(md5)?;
             self.discard(gone);
             return Ok(Done::Done);
         }
@@ -47,6 +51,13 @@ impl Change<'_> {
         self.remove_leftover(gone).map_err(Failed::into_unsure)?;
         self.shop.directory.sync().map_err(unsure)?;
         Ok(Done::Changed(self.seen()?))
+    }
+
+    fn end_md5_of_none(&self, md5: Md5) -> Result<(), Failed> {
+        match md5 {
+            Md5::Goes => self.remove_md5(),
+            Md5::Stays => Ok(()),
+        }
     }
 
     /// Removes an `.md5` that no main file is beside. It waits aside until it is clear that none was put there

@@ -14,6 +14,7 @@
 //! swap.<expected>.<name>  before the exchange: the new main file; after it: what it has replaced
 //! held.<expected>.<name>  what is being replaced, where the file system cannot exchange
 //! gone.<expected>.<name>  a main file that is being removed
+//! out.<expected>.<name>   the same of one whose `.md5` stays as it is
 //! ```
 //!
 //! `<expected>` is half a digest in hex, so that a name of any length fits.
@@ -21,6 +22,7 @@
 //! The order of placing: the bytes of both files are fsynced and the names in here are; the main file goes in place, its
 //! directory is fsynced; the `.md5` goes in place over the old one, its directory is fsynced. So an agent that reads the
 //! `.md5` first and the main file after it finds an old `.md5` or a fitting one, and none only where there was none.
+//! What was replaced waits until then: when the `.md5` cannot go in place, the main file is taken back.
 //! The order of removing: the main file first, then the `.md5`.
 
 use std::collections::HashMap;
@@ -29,6 +31,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use super::change::Change;
 use super::failed::Failed;
@@ -49,6 +52,36 @@ pub enum Done {
     Already,
     /// Something else than expected is there, and stays: this, if it is a file.
     Changed(Option<Seen>),
+}
+
+/// What becomes of the `.md5` of a main file that is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Md5 {
+    /// It goes too.
+    Goes,
+    /// It stays: there is a main file of another kind whose name differs in its extension only, and it is that one's.
+    Stays,
+}
+
+/// Which bytes on their way in a start keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Those of the last week: who has not gone on with them by then has another version.
+    Recent,
+    /// None: nobody will go on with them.
+    Nothing,
+}
+
+/// How long bytes on their way in wait for the rest.
+const RECENT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+impl Keep {
+    pub(super) fn keeps(self, written: SystemTime) -> bool {
+        match self {
+            Self::Recent => written.elapsed().unwrap_or_default() < RECENT,
+            Self::Nothing => false,
+        }
+    }
 }
 
 /// Such a directory.
@@ -74,20 +107,21 @@ impl Workshop {
     /// Makes the directory, ends or undoes what an earlier process began, and removes what nobody needs any more.
     /// `pair_of` says where the pair of a name lies. A pair of which that fails is refused to be changed until the next
     /// start; what was begun with it stays as it is.
-    pub fn open(directory: &Path, pair_of: &dyn Fn(&[u8]) -> Option<Pair>) -> io::Result<Self> {
-        Self::open_on(Arc::new(RealFiles), directory, pair_of)
+    pub fn open(directory: &Path, keep: Keep, pair_of: &dyn Fn(&[u8]) -> Option<Pair>) -> io::Result<Self> {
+        Self::open_on(Arc::new(RealFiles), directory, keep, pair_of)
     }
 
     pub(super) fn open_on(
         files: Arc<dyn Files>,
         directory: &Path,
+        keep: Keep,
         pair_of: &dyn Fn(&[u8]) -> Option<Pair>,
     ) -> io::Result<Self> {
         files.create_dir(directory).context("create", directory).map_err(io_error)?;
         let parts = Parts::new(Arc::clone(&files), directory);
         let directory = OpenDir::open(&*files, directory).map_err(io_error)?;
         let workshop = Self { files, directory, parts, stuck: Mutex::default() };
-        recover::recover(&workshop, pair_of)?;
+        recover::recover(&workshop, keep, pair_of)?;
         Ok(workshop)
     }
 
@@ -118,11 +152,11 @@ impl Workshop {
         self.change(name, pair, |change| change.place(expected, ready))
     }
 
-    /// Removes a main file that has the `expected` digest, and then its `.md5`; durable on return. An edit by other
-    /// hands in that moment is put back.
-    pub fn remove(&self, pair: &Pair, expected: Digest) -> Result<Done, Failed> {
+    /// Removes a main file that has the `expected` digest, and then its `.md5`, if that is to go; durable on return. An
+    /// edit by other hands in that moment is put back.
+    pub fn remove(&self, pair: &Pair, expected: Digest, md5: Md5) -> Result<Done, Failed> {
         let name = pair.file.file_name().unwrap_or_default().as_bytes();
-        self.change(name, pair, |change| change.remove(expected))
+        self.change(name, pair, |change| change.remove(expected, md5))
     }
 
     /// Writes the `.md5` of a main file that stays; both are durable on return.
@@ -185,6 +219,7 @@ pub(super) const MD5: &str = "md5.";
 pub(super) const SWAP: &str = "swap.";
 pub(super) const HELD: &str = "held.";
 pub(super) const GONE: &str = "gone.";
+pub(super) const OUT: &str = "out.";
 
 /// How many hex digits of a digest go into a name.
 pub(super) const EXPECTED_DIGITS: usize = 32;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde_json::json;
-use tidegate_spool::shared::{Done, Ready, Seen, Unfinished, Workshop};
+use tidegate_spool::shared::{Done, Keep, Ready, Seen, Unfinished, Workshop};
 
 use super::view::View;
 use super::{Said, short, shown};
@@ -90,7 +90,7 @@ fn put_back(view: &View, kept: &Kept, now: Option<Seen>) -> Result<(), Failure> 
         view.memory_of()?.write(|batch| batch.keep(of, what, Why::Replaced, seconds(SystemTime::now())))?;
     }
     let room = Room::make(&view.directory)?;
-    let workshop = Workshop::open(&room.0, &|_| None).map_err(cannot("use", &room.0))?;
+    let workshop = Workshop::open(&room.0, Keep::Recent, &|_| None).map_err(cannot("use", &room.0))?;
     let ready = ready(&workshop, kept, &content).map_err(cannot("write in", &room.0))?;
     let expected = now.map(|now| now.digest);
     match workshop.place(&kept.name, &pair, expected, ready) {

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::disk::ModelFiles;
 use super::hand::{Edit, bytes};
-use crate::shared::{Done, Pair, Workshop};
+use crate::shared::{Done, Keep, Md5, Pair, Workshop};
 
 /// Where the hand's write falls into a change: after so many of its calls. Gives what came of it, and how many of these
 /// calls had to pass before what is written into the old file is lost.
@@ -18,7 +18,8 @@ fn changes_seen(change: fn(&Workshop, &Pair) -> Done) -> (usize, usize) {
         let files = ModelFiles::new(pair.clone(), true);
         files.edit_now(Edit::Put(1));
         let shop =
-            Workshop::open_on(Arc::new(files.clone()), Path::new("/pairs/workshop"), &|_| None).unwrap();
+            Workshop::open_on(Arc::new(files.clone()), Path::new("/pairs/workshop"), Keep::Recent, &|_| None)
+                .unwrap();
         files.watch(&[(calls, Edit::Late(2))]);
         let done = change(&shop, &pair);
         let views = files.seen();
@@ -52,7 +53,7 @@ fn what_is_written_into_a_file_while_it_is_replaced_is_put_back() {
 fn what_is_written_into_a_file_while_it_is_removed_is_put_back() {
     let (seen, visible) = changes_seen(|shop, pair| {
         let old = Sha256::digest(bytes(1)).into();
-        shop.remove(pair, old).unwrap()
+        shop.remove(pair, old, Md5::Goes).unwrap()
     });
     assert!(seen > 5 && visible >= 4, "{seen}, {visible} of them behind the rename");
 }

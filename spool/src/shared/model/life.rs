@@ -17,7 +17,7 @@ use super::pending::{Main, Pending};
 use super::steps::{Crash, Edits, Expect, Step, What, step};
 use crate::shared::files::Files;
 use crate::shared::partial::Parts;
-use crate::shared::{Done, Failed, Pair, Ready, Unfinished, Workshop};
+use crate::shared::{Done, Failed, Keep, Md5, Pair, Ready, Unfinished, Workshop};
 
 const NAME: &[u8] = b"web.conf";
 
@@ -50,7 +50,7 @@ impl Life {
 
     fn try_open(&self) -> std::io::Result<Workshop> {
         let pair = self.pair.clone();
-        Workshop::open_on(Arc::new(self.files.clone()), &Self::directory(), &move |name| {
+        Workshop::open_on(Arc::new(self.files.clone()), &Self::directory(), Keep::Recent, &move |name| {
             (name == NAME).then(|| pair.clone())
         })
     }
@@ -138,7 +138,9 @@ impl Life {
         self.files.watch(&edits);
         let result = match (what, ready) {
             (What::Place(_), Some(ready)) => self.shop().place(NAME, &self.pair, expected_digest, ready),
-            (What::Remove, _) => self.shop().remove(&self.pair, expected_digest.unwrap_or_default()),
+            (What::Remove, _) => {
+                self.shop().remove(&self.pair, expected_digest.unwrap_or_default(), Md5::Goes)
+            }
             _ => self.shop().complete(NAME, &self.pair, expected_digest.unwrap_or_default()),
         };
         pending.follow(&self.files.seen());
@@ -157,7 +159,9 @@ impl Life {
                     return self.die(crash, Some(pending), edits);
                 }
                 (self.main, self.promised) = (view.main.clone(), None);
-                assert!(view.main == pending.last || view.main == pending.target, "{failed:?}: {view:?}");
+                let is_removed = what == What::Remove && view.main.is_none();
+                let is_whole = !matches!(what, What::Place(_)) || pending.has_acted || view == pending.before;
+                assert!(view.main == pending.last && is_whole || is_removed, "{failed:?}: {view:?}");
             }
         }
         if !self.files.is_lit() {

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::disk::{Fuse, ModelFiles};
 use super::hand::{Edit, bytes, md5, shown};
-use crate::shared::{Digest, Done, Failed, Pair, Workshop};
+use crate::shared::{Digest, Done, Failed, Keep, Md5, Pair, Workshop};
 
 /// More calls than any change makes.
 const CALLS: u32 = 40;
@@ -18,7 +18,7 @@ fn pair() -> Pair {
 
 fn open(files: &ModelFiles) -> Workshop {
     let pair_of = |_: &[u8]| Some(pair());
-    Workshop::open_on(Arc::new(files.clone()), Path::new("/pairs/workshop"), &pair_of).unwrap()
+    Workshop::open_on(Arc::new(files.clone()), Path::new("/pairs/workshop"), Keep::Recent, &pair_of).unwrap()
 }
 
 fn digest(content: usize) -> Digest {
@@ -63,7 +63,7 @@ fn what_was_undone_does_not_come_back_with_the_power() {
         assert_eq!(after_a_blackout(files), before, "after placing");
     });
     at_every_two_moments(Edit::Put(2), Edit::Put(3), |files, shop| {
-        let _ = shop.remove(&pair(), digest(1)).unwrap();
+        let _ = shop.remove(&pair(), digest(1), Md5::Goes).unwrap();
         files.seen();
         files.edit_now(Edit::Remove);
         assert_eq!(after_a_blackout(files), "nothing", "after removing");
@@ -88,6 +88,31 @@ fn an_edit_gets_the_md5_of_another_file_in_one_moment_only() {
         wrong += u32::from(came_later && files.view().main == Some(bytes(2)));
     }
     assert!(wrong <= 1, "{wrong} moments");
+}
+
+/// It is that of a main file of another kind.
+#[test]
+fn the_md5_that_is_to_stay_is_there_after_every_death() {
+    let mut removed = 0;
+    for calls in 0..CALLS {
+        let files = ModelFiles::new(pair(), true);
+        files.edit_now(Edit::Put(1));
+        files.edit_now(Edit::Md5);
+        let (shop, before) = (open(&files), files.view());
+        files.light(Fuse::Death(calls));
+        let done = shop.remove(&pair(), digest(1), Md5::Stays);
+        if calls % 2 == 0 {
+            files.kill();
+        } else {
+            files.power_cut(&mut |_| 0);
+        }
+        drop(open(&files));
+        let after = files.view();
+        assert!(after.md5 == before.md5, "after {calls} calls");
+        assert!(done.is_err() || after.main.is_none(), "after {calls} calls");
+        removed += u32::from(done.is_err() && after.main.is_none());
+    }
+    assert!(removed > 0, "no start has ended it");
 }
 
 /// Renaming needs none: what came out and cannot be read goes back, and the process may go on.

@@ -10,7 +10,7 @@ use super::disk::{Fuse, ModelFiles};
 use super::hand::bytes;
 use crate::shared::files::Files;
 use crate::shared::partial::Parts;
-use crate::shared::{Digest, Done, Failed, Pair, Workshop};
+use crate::shared::{Digest, Done, Failed, Keep, Pair, Workshop};
 
 /// More calls than a change makes.
 const CALLS: u32 = 60;
@@ -30,7 +30,7 @@ fn digest(content: usize) -> Digest {
 
 fn open(files: &ModelFiles) -> io::Result<Workshop> {
     let pair_of = |name: &[u8]| Some(pair(str::from_utf8(name.strip_suffix(b".conf")?).ok()?));
-    Workshop::open_on(Arc::new(files.clone()), Path::new("/pairs/workshop"), &pair_of)
+    Workshop::open_on(Arc::new(files.clone()), Path::new("/pairs/workshop"), Keep::Recent, &pair_of)
 }
 
 fn place(shop: &Workshop, name: &str, expected: Option<usize>, content: usize) -> Result<Done, Failed> {

@@ -41,7 +41,7 @@ impl Place {
             let stem = name.strip_suffix(b".conf")?;
             Some(self.pair(str::from_utf8(stem).ok()?))
         };
-        Workshop::open(&self.path("workshop"), &pair_of).unwrap()
+        Workshop::open(&self.path("workshop"), Keep::Recent, &pair_of).unwrap()
     }
 
     fn left(&self) -> usize {
@@ -74,10 +74,10 @@ fn a_pair_is_placed_replaced_and_removed() {
     assert_eq!(read(&pair), ("abc".into(), MD5_ABC.into()));
     assert_eq!(put(Some(b"anything"), b"abc"), Done::Already);
     assert_eq!(put(None, b""), Done::Changed(look(&pair).unwrap()));
-    assert_eq!(shop.remove(&pair, digest(b"one")).unwrap(), Done::Changed(look(&pair).unwrap()));
-    assert_eq!(shop.remove(&pair, digest(b"abc")).unwrap(), Done::Done);
+    assert_eq!(shop.remove(&pair, digest(b"one"), Md5::Goes).unwrap(), Done::Changed(look(&pair).unwrap()));
+    assert_eq!(shop.remove(&pair, digest(b"abc"), Md5::Goes).unwrap(), Done::Done);
     assert!(!pair.file.exists() && !pair.md5.exists());
-    assert_eq!(shop.remove(&pair, digest(b"abc")).unwrap(), Done::Already);
+    assert_eq!(shop.remove(&pair, digest(b"abc"), Md5::Goes).unwrap(), Done::Already);
     assert_eq!(put(None, b""), Done::Done);
     assert_eq!(read(&pair), (String::new(), "d41d8cd98f00b204e9800998ecf8427e".into()));
     assert_eq!(place.left(), 0);
@@ -112,7 +112,7 @@ fn links_directories_and_pipes_are_never_replaced() {
             let placed = shop.place(b"web.conf", &pair, expected, ready(&shop, b"new")).unwrap();
             assert_eq!(placed, Done::Changed(None));
         }
-        assert_eq!(shop.remove(&pair, digest(b"abc")).unwrap(), Done::Changed(None));
+        assert_eq!(shop.remove(&pair, digest(b"abc"), Md5::Goes).unwrap(), Done::Changed(None));
         assert!(!fs::symlink_metadata(&pair.file).unwrap().is_file());
         fs::remove_file(&pair.file).or_else(|_| fs::remove_dir(&pair.file)).unwrap();
     }
@@ -125,22 +125,74 @@ fn links_directories_and_pipes_are_never_replaced() {
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
 }
 
-/// The main file is in place and sound, and the next try says the same.
+/// The next try says the same.
 #[test]
-fn a_directory_in_the_place_of_an_md5_is_an_error_that_harms_nothing() {
+fn without_its_md5_a_main_file_is_taken_back() {
     let place = Place::new();
     let (shop, pair) = (place.open(), place.pair("web"));
-    fs::create_dir(&pair.md5).unwrap();
-    for _ in 0..2 {
-        let failed = shop.place(b"web.conf", &pair, None, ready(&shop, b"abc")).unwrap_err();
-        assert!(
-            matches!(&failed, Failed::Refused(error) if error.to_string().contains("web.md5")),
-            "{failed:?}"
-        );
+    for there in [None, Some("old")] {
+        fs::create_dir(&pair.md5).unwrap();
+        if let Some(there) = there {
+            fs::write(&pair.file, there).unwrap();
+        }
+        let expected = there.map(|there| digest(there.as_bytes()));
+        for _ in 0..2 {
+            let failed = shop.place(b"web.conf", &pair, expected, ready(&shop, b"abc")).unwrap_err();
+            assert!(
+                matches!(&failed, Failed::Refused(error) if error.to_string().contains("web.md5")),
+                "{failed:?}"
+            );
+            assert_eq!(fs::read_to_string(&pair.file).ok().as_deref(), there);
+            assert_eq!(place.left(), 1, "the bytes that came, for the next time");
+        }
+        fs::remove_dir(&pair.md5).unwrap();
+        assert_eq!(shop.place(b"web.conf", &pair, expected, ready(&shop, b"abc")).unwrap(), Done::Done);
+        assert_eq!((read(&pair), place.left()), (("abc".into(), MD5_ABC.into()), 0));
+        assert_eq!(shop.remove(&pair, digest(b"abc"), Md5::Goes).unwrap(), Done::Done);
     }
-    assert_eq!(fs::read_to_string(&pair.file).unwrap(), "abc");
-    fs::remove_dir(&pair.md5).unwrap();
-    assert_eq!(shop.place(b"web.conf", &pair, None, ready(&shop, b"abc")).unwrap(), Done::Done);
+}
+
+#[test]
+fn the_md5_of_another_kind_stays_when_the_caller_says_so() {
+    let place = Place::new();
+    let (shop, pair) = (place.open(), place.pair("web"));
+    for found in [Done::Done, Done::Already] {
+        fs::write(&pair.md5, MD5_ABC).unwrap();
+        if found == Done::Done {
+            fs::write(&pair.file, "abc").unwrap();
+        }
+        assert_eq!(shop.remove(&pair, digest(b"abc"), Md5::Stays).unwrap(), found);
+        assert!(!pair.file.exists());
+        assert_eq!((fs::read_to_string(&pair.md5).unwrap(), place.left()), (MD5_ABC.into(), 0));
+    }
+    assert_eq!(shop.remove(&pair, digest(b"abc"), Md5::Goes).unwrap(), Done::Already);
+    assert!(!pair.md5.exists());
+}
+
+#[test]
+fn bytes_that_nobody_goes_on_with_go_at_a_start() {
+    let place = Place::new();
+    let shop = place.open();
+    let begin = |shop: &Workshop, number: u8| shop.begin([number; 32], 10).unwrap();
+    for number in [1, 2] {
+        begin(&shop, number).write(b"12345").unwrap();
+    }
+    drop(shop);
+    let path = place.path("workshop").join(OsStr::from_bytes(&[b"part.", &hex(&[1; 32])[..]].concat()));
+    let set_age = |age: Duration| {
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+    };
+    set_age(RECENT - Duration::from_secs(3_600));
+    drop(place.open());
+    assert_eq!(place.left(), 2);
+    set_age(RECENT);
+    let shop = place.open();
+    assert_eq!(place.left(), 1);
+    assert_eq!(begin(&shop, 2).offset(), 5);
+    drop(shop);
+    drop(Workshop::open(&place.path("workshop"), Keep::Nothing, &|_| None).unwrap());
+    assert_eq!(place.left(), 0);
 }
 
 #[test]
@@ -269,7 +321,7 @@ fn names_of_any_length_have_room_in_the_workshop() {
         let done = shop.place(name.as_bytes(), &pair, expected, ready(&shop, bytes)).unwrap();
         assert_eq!(done, Done::Done);
     }
-    assert_eq!(shop.remove(&pair, digest(b"two")).unwrap(), Done::Done);
+    assert_eq!(shop.remove(&pair, digest(b"two"), Md5::Goes).unwrap(), Done::Done);
 }
 
 /// A process that died, by hand: what it left in the workshop tells how far it was.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use tidegate_proto::Name;
-use tidegate_spool::shared::{Digest, Done, Ready, Unfinished};
+use tidegate_spool::shared::{Digest, Done, Md5, Ready, Unfinished};
 
 use super::super::Did;
 use super::super::plan::Planned;
@@ -159,7 +159,7 @@ fn change_here(shared: &Shared, planned: &Planned) -> io::Result<Came> {
             };
             shared.workshop().place(name, &pair, over, ready)?
         }
-        Step::Drop { over } => shared.workshop().remove(&pair, over)?,
+        Step::Drop { over } => shared.workshop().remove(&pair, over, Md5::Goes)?,
         _ => return Ok(Came::Done),
     };
     shared.here().refresh(name)?;

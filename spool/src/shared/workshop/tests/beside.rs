@@ -44,7 +44,7 @@ fn an_edit_in_the_moment_of_a_change_is_never_lost() {
             is_over.store(false, Ordering::SeqCst);
             barrier.wait();
             let done = match there.filter(|_| round % 3 == 2) {
-                Some(there) => shop.remove(&pair, there),
+                Some(there) => shop.remove(&pair, there, Md5::Goes),
                 None => shop.place(b"web.conf", &pair, there, ready),
             };
             is_over.store(true, Ordering::SeqCst);
