@@ -126,7 +126,7 @@ impl Shared {
         Ok(Self {
             root: root.into(),
             overwrite,
-            room: Room::count(directories, limits)?,
+            room: Room::count(directories, limits, sync.is_some())?,
             stripes: std::array::from_fn(|_| Mutex::new(())),
             hasher: RandomState::new(),
             counter: AtomicU64::new(0),

@@ -172,3 +172,24 @@ async fn what_is_begun_and_never_ended_stays_within_bounds() {
     assert_eq!(sync.remove("19.zip", [0; 32]).await, SharedOutcome::done(), "another request ends it");
     assert_eq!(node.connect().send("a.conf", b"one"), "SEND OK", "there is room");
 }
+
+#[tokio::test]
+async fn agents_leave_room_for_orders_and_an_edit_takes_only_what_it_adds() {
+    let site = Site::new();
+    let limits = "[shared]\nmax_files = 12\nmax_bytes = 4000\nmax_size = 4000\n";
+    let node = site.node(&format!("{ON}{limits}"));
+    let mut sync = site.sync(&node).await;
+    let mut agent = node.connect();
+    for number in 0..9 {
+        assert_eq!(agent.send(&format!("{number}.lock"), b"x"), "SEND OK");
+    }
+    assert_eq!(agent.send("9.lock", b"x"), "SEND ERR (storage full)");
+    let (first, second) = (noise(1, 2500), noise(2, 3500));
+    assert_eq!(sync.place("a.conf", None, &first).await, SharedOutcome::done());
+    assert!(refusal(&sync.place("b.conf", None, b"x").await).contains("no room"), "over the files");
+    let there = Some(digest(&first));
+    assert!(refusal(&sync.place("a.conf", there, &noise(3, 3999)).await).contains("no room"));
+    assert_eq!(sync.place("a.conf", there, &second).await, SharedOutcome::done());
+    assert_eq!(sync.place("a.conf", Some(digest(&second)), &first).await, SharedOutcome::done());
+    assert!(node.root.holds("a.conf", &first));
+}

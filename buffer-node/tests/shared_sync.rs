@@ -212,9 +212,10 @@ async fn room_and_size_have_their_limits() {
 
     // What is on its way has its room.
     assert_eq!(sync.remove("a.zip", digest(&noise(1, 100_000))).await, SharedOutcome::done());
+    assert_eq!(sync.remove("c.conf", digest(b"c")).await, SharedOutcome::done());
     sync.request(place("e.zip", None, &noise(4, 99_000)));
     assert_eq!(sync.outcome().await, SharedOutcome::go_on(0));
-    assert_eq!(node.connect().send("f.rcmd", b"f"), "SEND OK", "the fourth");
+    assert_eq!(node.connect().send("f.rcmd", b"f"), "SEND OK", "the third of three for agents");
     assert_eq!(node.connect().send("g.rcmd", b"g"), "SEND ERR (storage full)");
     sync.0.leave().await;
     let _next = site.sync(&node).await;

@@ -6,7 +6,8 @@
 //! upload is a later one. Whether the `.md5` fits does not matter: with one there, no agent is new.
 //!
 //! Without an `.md5` (it never came: a registration was broken off) the agent will not stop before there is one: its `.conf` is
-//! taken, whatever `overwrite` says. And an `.md5` that is not that of a main file which lies there would make a pair of two
+//! taken, whatever `overwrite` says, over what agents have uploaded and over what has lain there for a while. What was put
+//! there a moment ago may be an operator's, whose `.md5` is on its way. And an `.md5` that is not that of a main file which lies there would make a pair of two
 //! halves, or keep its agent from ever uploading the other one: it is never taken.
 //!
 //! Main files of one name and several extensions have one `.md5`, and any agent may leave a file of any name. So only a file
@@ -14,11 +15,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::stamp::Stamp;
 
 /// Beyond this many files all are forgotten, and must be read once more before an upload changes them.
 const KNOWN_MAX: usize = 200_000;
+
+/// How long a `.conf` without an `.md5` that no agent has uploaded is left to whoever has put it there.
+pub(super) const SETTLING: Duration = Duration::from_secs(5 * 60);
 
 /// Why an upload is not taken. The sender hears that the file exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +40,10 @@ pub(crate) enum Guarded {
     #[error("the file that it is the digest of is not there")]
     Lone,
     #[error(
+        "it was put there by hand a moment ago, and its .md5 may be on its way; in a few minutes it is replaced"
+    )]
+    Settling,
+    #[error(
         "another file of this name lies there under another extension, and both would have the same .md5"
     )]
     Sibling,
@@ -50,14 +59,25 @@ pub(super) enum Verdict {
     Refused(Guarded),
 }
 
+/// The `.md5` of a main file that is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Md5 {
+    There,
+    /// The main file has lain there for [`SETTLING`], if so.
+    Absent {
+        is_settled: bool,
+    },
+}
+
 /// Of a main file that is there.
-pub(super) fn over_main(has_md5: bool, is_conf: bool, overwrite: bool, is_known: bool) -> Verdict {
-    match (has_md5, overwrite) {
-        (true, false) => Verdict::Refused(Guarded::Whole),
-        (true, true) if is_known => Verdict::AsConfigured,
-        (true, true) => Verdict::Refused(Guarded::NotRead),
-        (false, _) if is_conf => Verdict::Replaces,
-        (false, _) => Verdict::AsConfigured,
+pub(super) fn over_main(md5: Md5, is_conf: bool, overwrite: bool, is_known: bool) -> Verdict {
+    match md5 {
+        Md5::There if !overwrite => Verdict::Refused(Guarded::Whole),
+        Md5::There if is_known => Verdict::AsConfigured,
+        Md5::There => Verdict::Refused(Guarded::NotRead),
+        Md5::Absent { .. } if !is_conf => Verdict::AsConfigured,
+        Md5::Absent { is_settled } if is_settled || is_known => Verdict::Replaces,
+        Md5::Absent { .. } => Verdict::Refused(Guarded::Settling),
     }
 }
 
@@ -87,23 +107,28 @@ mod tests {
     #[test]
     fn the_whole_table() {
         use Verdict::{AsConfigured, Refused, Replaces};
-        for (has_md5, is_conf, overwrite, is_known, verdict) in [
-            (true, true, false, false, Refused(Guarded::Whole)),
-            (true, true, false, true, Refused(Guarded::Whole)),
-            (true, false, false, true, Refused(Guarded::Whole)),
-            (true, true, true, false, Refused(Guarded::NotRead)),
-            (true, false, true, false, Refused(Guarded::NotRead)),
-            (true, true, true, true, AsConfigured),
-            (true, false, true, true, AsConfigured),
-            (false, true, false, false, Replaces),
-            (false, true, true, false, Replaces),
-            (false, false, false, false, AsConfigured),
-            (false, false, true, false, AsConfigured),
+        let (new, old) = (Md5::Absent { is_settled: false }, Md5::Absent { is_settled: true });
+        for (md5, is_conf, overwrite, is_known, verdict) in [
+            (Md5::There, true, false, false, Refused(Guarded::Whole)),
+            (Md5::There, true, false, true, Refused(Guarded::Whole)),
+            (Md5::There, false, false, true, Refused(Guarded::Whole)),
+            (Md5::There, true, true, false, Refused(Guarded::NotRead)),
+            (Md5::There, false, true, false, Refused(Guarded::NotRead)),
+            (Md5::There, true, true, true, AsConfigured),
+            (Md5::There, false, true, true, AsConfigured),
+            (old, true, false, false, Replaces),
+            (old, true, true, false, Replaces),
+            (new, true, false, true, Replaces),
+            (new, true, true, true, Replaces),
+            (new, true, false, false, Refused(Guarded::Settling)),
+            (new, true, true, false, Refused(Guarded::Settling)),
+            (new, false, false, false, AsConfigured),
+            (new, false, true, false, AsConfigured),
         ] {
             assert_eq!(
-                over_main(has_md5, is_conf, overwrite, is_known),
+                over_main(md5, is_conf, overwrite, is_known),
                 verdict,
-                "md5 {has_md5}, conf {is_conf}, overwrite {overwrite}, known {is_known}"
+                "{md5:?}, conf {is_conf}, overwrite {overwrite}, known {is_known}"
             );
         }
     }

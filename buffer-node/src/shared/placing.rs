@@ -98,13 +98,14 @@ impl Shared {
             return completed.map(Begun::Over);
         }
 
-        let held = Held::by(&[&pair.file, &pair.md5]);
-        let more = Held { files: 2 - held.files, bytes: order.size.saturating_add(MD5_BYTES) };
-        let reserved = match self.room.reserve(more) {
+        // Both are there for a moment, which is the disk's affair: an edit in a full room is an edit.
+        let whole = Held { files: 2, bytes: order.size.saturating_add(MD5_BYTES) };
+        let more = whole.without(Held::by(&[&pair.file, &pair.md5]));
+        let reserved = match self.room.reserve_order(more) {
             Ok(reserved) => reserved,
             Err(full) => return Ok(Begun::Over(no_room(&full))),
         };
-        if let Err(full) = synced.check_disk(more.bytes) {
+        if let Err(full) = synced.check_disk(whole.bytes) {
             return Ok(Begun::Over(no_room(&full)));
         }
         let partial = match synced.workshop.begin(order.digest, order.size) {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use tidegate_spool::durable;
 
-use super::guard::{self, Guarded, Verdict};
+use super::guard::{self, Guarded, Md5, SETTLING, Verdict};
 use super::room::Held;
 use super::stamp::Stamp;
 use super::{Found, Shared, directory_of, find};
@@ -94,7 +94,7 @@ impl Shared {
             return Ok(Put::Taken);
         }
         let before = Held::by(&[&path]);
-        let reserved = self.room.reserve(Held { files: 1 - before.files, bytes: size })?;
+        let reserved = self.room.reserve_upload(Held { files: 1 - before.files, bytes: size })?;
         let put = self.write(&path, name, &mut content, replaces)?;
         if put == Put::Written {
             reserved.keep(before, Held { files: 1, bytes: size });
@@ -119,7 +119,12 @@ impl Shared {
             }
             (Half::Main { is_conf }, Some(there)) => {
                 let is_known = synced.known.holds(name, there);
-                Ok(guard::over_main(synced.has_md5(name), is_conf, self.overwrite, is_known))
+                let md5 = if synced.has_md5(name) {
+                    Md5::There
+                } else {
+                    Md5::Absent { is_settled: there.is_older(SETTLING) }
+                };
+                Ok(guard::over_main(md5, is_conf, self.overwrite, is_known))
             }
             (Half::Md5 { of }, _) => {
                 let mut verdict = Verdict::Refused(Guarded::Lone);

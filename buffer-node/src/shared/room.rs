@@ -2,6 +2,9 @@
 //!
 //! The count is kept, not taken anew for each upload. Operators add and remove files without telling, so before the
 //! room is called full the directories are counted again, but not more often than [`RECOUNT`] allows.
+//!
+//! Where the sync server places files as well, a part of the room is kept for those: else anybody who may upload could
+//! keep an operator's edits from every agent.
 
 use std::fs;
 use std::io;
@@ -15,12 +18,17 @@ use crate::config::SharedLimits;
 /// The shortest time between two counts.
 const RECOUNT: Duration = Duration::from_secs(10);
 
+/// Uploads leave this part of the room to what the sync server places.
+const KEPT: u64 = 4;
+
 #[derive(Clone)]
 pub(super) struct Room(Arc<Inner>);
 
 struct Inner {
     directories: Vec<PathBuf>,
     limits: SharedLimits,
+    /// For what agents upload.
+    uploads: SharedLimits,
     used: Mutex<Used>,
 }
 
@@ -46,20 +54,39 @@ pub(super) struct Reserved {
 }
 
 impl Room {
-    pub(super) fn count(directories: Vec<PathBuf>, limits: SharedLimits) -> io::Result<Self> {
+    pub(super) fn count(
+        directories: Vec<PathBuf>,
+        limits: SharedLimits,
+        is_synced: bool,
+    ) -> io::Result<Self> {
+        let SharedLimits { max_bytes, max_files } = limits;
+        let uploads = if is_synced {
+            SharedLimits { max_bytes: max_bytes - max_bytes / KEPT, max_files: max_files - max_files / KEPT }
+        } else {
+            limits
+        };
         let (held, counted) = (count(&directories)?, Instant::now());
         let used = Mutex::new(Used { held, reserved: Held::default(), counted });
-        Ok(Self(Arc::new(Inner { directories, limits, used })))
+        Ok(Self(Arc::new(Inner { directories, limits, uploads, used })))
     }
 
-    /// For so much more.
-    pub(super) fn reserve(&self, more: Held) -> Result<Reserved, PutError> {
+    /// For so much more by an agent.
+    pub(super) fn reserve_upload(&self, more: Held) -> Result<Reserved, PutError> {
+        self.reserve(more, self.0.uploads)
+    }
+
+    /// For so much more by the sync server.
+    pub(super) fn reserve_order(&self, more: Held) -> Result<Reserved, PutError> {
+        self.reserve(more, self.0.limits)
+    }
+
+    fn reserve(&self, more: Held, limits: SharedLimits) -> Result<Reserved, PutError> {
         let mut used = self.used();
-        if self.is_full(&used, more) && used.counted.elapsed() >= RECOUNT {
+        if is_full(&used, more, limits) && used.counted.elapsed() >= RECOUNT {
             (used.held, used.counted) = (count(&self.0.directories)?, Instant::now());
         }
-        if self.is_full(&used, more) {
-            let SharedLimits { max_bytes, max_files } = self.0.limits;
+        if is_full(&used, more, limits) {
+            let SharedLimits { max_bytes, max_files } = limits;
             let Held { files, bytes } = used.held.and(used.reserved);
             return Err(PutError::Full(format!(
                 "{files} files and {bytes} bytes of at most {max_files} and {max_bytes}; remove some, or raise \
@@ -77,15 +104,15 @@ impl Room {
         *held = held.and(after).without(before);
     }
 
-    fn is_full(&self, used: &Used, more: Held) -> bool {
-        let SharedLimits { max_bytes, max_files } = self.0.limits;
-        let then = used.held.and(used.reserved).and(more);
-        (more.files > 0 && then.files > max_files) || then.bytes > max_bytes
-    }
-
     fn used(&self) -> MutexGuard<'_, Used> {
         self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What takes nothing more has room, however full it is.
+fn is_full(used: &Used, more: Held, limits: SharedLimits) -> bool {
+    let then = used.held.and(used.reserved).and(more);
+    (more.files > 0 && then.files > limits.max_files) || (more.bytes > 0 && then.bytes > limits.max_bytes)
 }
 
 impl Held {
@@ -100,7 +127,7 @@ impl Held {
         Self { files: self.files.saturating_add(files), bytes: self.bytes.saturating_add(bytes) }
     }
 
-    fn without(self, other: Self) -> Self {
+    pub(super) fn without(self, other: Self) -> Self {
         let Self { files, bytes } = other;
         Self { files: self.files.saturating_sub(files), bytes: self.bytes.saturating_sub(bytes) }
     }

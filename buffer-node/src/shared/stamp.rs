@@ -5,6 +5,7 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// One version of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,5 +20,13 @@ impl Stamp {
     pub(super) fn of(file: &Metadata) -> Self {
         let changed = (file.ctime(), file.ctime_nsec());
         Self { device: file.dev(), inode: file.ino(), size: file.size(), changed }
+    }
+
+    /// Whether it was changed longer ago than that. What says it was changed in the future was not.
+    pub(super) fn is_older(self, age: Duration) -> bool {
+        let (seconds, nanoseconds) = self.changed;
+        let since_1970 = u64::try_from(seconds).unwrap_or_default();
+        let changed = Duration::new(since_1970, u32::try_from(nanoseconds).unwrap_or_default());
+        SystemTime::now().duration_since(UNIX_EPOCH + changed).is_ok_and(|passed| passed > age)
     }
 }

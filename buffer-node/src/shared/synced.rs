@@ -141,6 +141,10 @@ impl Synced {
         self.pair(name).is_ok_and(|pair| pair.md5.symlink_metadata().is_ok())
     }
 
+    fn is_main(&self, name: &[u8]) -> bool {
+        matches!(self.pairs.half(name), Half::Main { .. })
+    }
+
     /// What lies there now. Reads the file again only where it may have changed.
     pub(super) fn look(&self, name: &[u8]) -> io::Result<Option<Seen>> {
         let Ok(pair) = self.pair(name) else { return Ok(None) };
@@ -256,16 +260,16 @@ impl Shared {
 
     /// An agent has uploaded what lies there.
     pub(super) fn agents_have(&self, name: &[u8], version: Stamp) {
-        if let Some(reading) = self.reading(name, version) {
-            self.was_read(&reading);
+        let Some(synced) = &self.synced else { return };
+        if synced.is_main(name) {
+            synced.known.remember(name, version);
         }
     }
 
-    /// What is to be remembered of a file once an agent has it. Without `overwrite` it makes no difference.
+    /// What is to be remembered of a file once an agent has read it. Without `overwrite` it makes no difference.
     pub(super) fn reading(&self, name: &[u8], version: Stamp) -> Option<Reading> {
         let synced = self.synced.as_ref().filter(|_| self.overwrite)?;
-        let is_main = matches!(synced.pairs.half(name), Half::Main { .. });
-        is_main.then(|| Reading { name: name.into(), version })
+        synced.is_main(name).then(|| Reading { name: name.into(), version })
     }
 
     /// An upload has changed `name`.

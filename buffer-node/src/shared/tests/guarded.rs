@@ -86,6 +86,20 @@ fn a_first_registration_repeats_itself_until_the_pair_is_whole() {
     }
 }
 
+/// Written by hand, and its `.md5` after it: what an agent uploads in between would be lost to nobody but the operator.
+#[test]
+fn what_was_put_there_a_moment_ago_waits_for_its_digest() {
+    for overwrite in [false, true] {
+        let site = site(overwrite);
+        site.write("a.conf", ONE.0);
+        let refused = [Put::Guarded(Guarded::Settling), Put::Guarded(Guarded::OtherDigest)];
+        assert_eq!(site.register("a", TWO), refused);
+        assert!(site.holds("a.conf", ONE.0));
+        assert_eq!(site.put("a.conf", ONE.0), Put::Same, "an agent's own, from before the start");
+        assert_eq!(site.register("a", TWO), [Put::Written, Put::Written]);
+    }
+}
+
 #[test]
 fn a_pair_that_fits_keeps_its_bytes() {
     let site = site(false);
