@@ -17,8 +17,9 @@ async fn an_agent_registers_and_the_server_hears_of_it_soon() {
     let site = Site::new();
     let node: Node = site.node(ON);
     let mut stream = site.stream(&node).await;
-    stream.until(|_, sign| *sign == Sign::Status).await;
-    let mut told = stream.statuses[0].shared_sign.expect("is on");
+    let has_sign = |stream: &support::relay::Puller| stream.statuses.last().and_then(|it| it.shared_sign);
+    stream.until(|stream, sign| *sign == Sign::Status && has_sign(stream).is_some()).await;
+    let mut told = has_sign(&stream).expect("is on");
     // Eight regular reports would take longer than anybody waits.
     let reports = async {
         for number in 0..8 {

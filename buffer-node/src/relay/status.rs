@@ -49,8 +49,10 @@ impl Reports {
                     () = soon_after(&mut self.uploads, &mut self.uploaded) => {}
                 }
                 self.uploaded = None;
-                let node = self.node.clone();
+                let (node, looking) = (self.node.clone(), self.node.clone());
                 self.making = Some(spawn_blocking(move || of(&node)));
+                // May take minutes, and no report waits for it: what it finds makes one more.
+                drop(spawn_blocking(move || look_around(&looking)));
             }
             let Some(making) = &mut self.making else { return pending().await };
             let made = making.await;
@@ -75,6 +77,15 @@ async fn soon_after(uploads: &mut Option<watch::Receiver<()>>, uploaded: &mut Op
     sleep_until(at).await;
 }
 
+fn look_around(node: &Node) {
+    if let Err(error) = node.shared.look_around()
+        && let Some(line) = node.repeats.admit("shared sign", IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    {
+        let suppressed = line.suppressed;
+        warn!(%error, suppressed, "shared files cannot be looked at, so they are not synced: check their directories");
+    }
+}
+
 /// As it is now. Asks the disk.
 fn of(node: &Node) -> Status {
     let usage = node.spool.usage();
@@ -83,13 +94,6 @@ fn of(node: &Node) -> Status {
     let free =
         rustix::fs::statvfs(&node.root).ok().map(|space| space.f_bavail.saturating_mul(space.f_frsize));
     let letters = DeadLetters::of(&layout::spool(&node.root)).count().ok();
-    let shared_sign = node.shared.sign().unwrap_or_else(|error| {
-        if let Some(line) = node.repeats.admit("shared sign", IpAddr::V4(Ipv4Addr::UNSPECIFIED)) {
-            let suppressed = line.suppressed;
-            warn!(%error, suppressed, "shared files cannot be looked at, so they are not synced: check their directories");
-        }
-        None
-    });
     Status {
         packages: Some(usage.files),
         bytes: Some(usage.bytes),
@@ -113,7 +117,7 @@ fn of(node: &Node) -> Status {
         started: Some(since_1970(node.started)),
         clock: Some(since_1970(SystemTime::now())),
         limits_hit: Some(node.limits_hit.lately()),
-        shared_sign,
+        shared_sign: node.shared.sign(),
     }
 }
 

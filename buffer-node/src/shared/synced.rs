@@ -5,9 +5,10 @@
 //! have changed.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,14 +45,18 @@ pub(super) struct Synced {
     pub(super) max_size: u64,
     reserve_bytes: u64,
     root: PathBuf,
-    tree: Mutex<Looked>,
+    pub(super) tree: Mutex<Looked>,
     /// Changed since the last look. Absent when those are too many.
     touched: Mutex<Option<BTreeSet<Box<[u8]>>>>,
+    /// The sign, as far as it is known without looking.
+    told: Mutex<Option<u64>>,
+    /// Somebody looks at everything for the reports.
+    is_looking: AtomicBool,
     changed: watch::Sender<()>,
 }
 
 /// What was seen, and when.
-struct Looked {
+pub(super) struct Looked {
     tree: Tree,
     at: Option<Instant>,
 }
@@ -64,7 +69,7 @@ pub(crate) struct Reading {
 }
 
 impl Synced {
-    /// Finishes what a crash left half placed, and looks at everything once.
+    /// Finishes what a crash left half placed. Looks at nothing yet: reading every file takes longer than agents wait.
     pub(super) fn open(root: &Path, sync: &SyncShared) -> io::Result<Self> {
         let pairs = sync.pairs.clone();
         let directory = |name: &str| layout::shared_directory(root, name);
@@ -78,7 +83,7 @@ impl Synced {
         let wanted = Box::new(move |name: &[u8]| wanted.halves(name).is_ok());
         let tree = Tree::new(folders, wanted, sync.max_size);
         let workshop = open_workshop(root, Keep::Recent, &pairs)?;
-        let synced = Self {
+        Ok(Self {
             known: Known::default(),
             workshop,
             max_size: sync.max_size,
@@ -86,11 +91,11 @@ impl Synced {
             root: root.into(),
             tree: Mutex::new(Looked { tree, at: None }),
             touched: Mutex::new(None),
+            told: Mutex::new(None),
+            is_looking: AtomicBool::new(false),
             changed: watch::Sender::new(()),
             pairs,
-        };
-        drop(synced.looked(ASKED)?);
-        Ok(synced)
+        })
     }
 
     /// Where the two files of a main file's name lie.
@@ -141,6 +146,23 @@ impl Synced {
         self.pair(name).is_ok_and(|pair| pair.md5.symlink_metadata().is_ok())
     }
 
+    fn look_beside(&self, pair: &Pair) -> io::Result<Option<Seen>> {
+        let is_too_large = |file: Metadata| file.is_file() && file.len() > self.max_size;
+        if pair.file.symlink_metadata().is_ok_and(is_too_large) {
+            return Err(io::Error::other(format!(
+                "larger than `shared.max_size` of {} bytes",
+                self.max_size
+            )));
+        }
+        look(pair)
+    }
+
+    /// Whether the sign that is told is another now.
+    fn tell(&self, sign: Option<u64>) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *told, sign) != sign
+    }
+
     fn is_main(&self, name: &[u8]) -> bool {
         matches!(self.pairs.half(name), Half::Main { .. })
     }
@@ -151,7 +173,7 @@ impl Synced {
         match self.tree.try_lock() {
             Ok(mut looked) => looked.tree.refresh(name),
             // Somebody looks at everything, which may take longer than an agent waits.
-            Err(_) => look(&pair),
+            Err(_) => self.look_beside(&pair),
         }
     }
 
@@ -206,13 +228,42 @@ impl Shared {
         self.synced.is_some()
     }
 
-    /// All pairs in one number; `None` without `sync_shared`.
-    pub(crate) fn sign(&self) -> io::Result<Option<u64>> {
-        let Some(synced) = &self.synced else { return Ok(None) };
-        Ok(Some(synced.looked(REPORTED)?.tree.buckets().sign()))
+    /// All pairs in one number, with what this process has changed in it; while somebody looks at everything, as it was
+    /// before. `None` before the first look, and without `sync_shared`.
+    pub(crate) fn sign(&self) -> Option<u64> {
+        let synced = self.synced.as_ref()?;
+        let Ok(mut looked) = synced.tree.try_lock() else {
+            return *synced.told.lock().unwrap_or_else(PoisonError::into_inner);
+        };
+        looked.at?;
+        let mut touched = synced.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        // Too many are found by the next look.
+        let names = touched.as_mut().map(std::mem::take).unwrap_or_default();
+        drop(touched);
+        for name in names {
+            // One that cannot be read stays as it was seen, as in a look at everything.
+            let _ = looked.tree.refresh(&name);
+        }
+        let sign = Some(looked.tree.buckets().sign());
+        synced.tell(sign);
+        sign
     }
 
-    /// Completes when an upload has changed a pair since the last time. Never without `sync_shared`.
+    /// Looks at everything for the next reports, unless somebody does or has just done so. What it finds is a change.
+    pub(crate) fn look_around(&self) -> io::Result<()> {
+        let Some(synced) = &self.synced else { return Ok(()) };
+        if synced.is_looking.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let sign = synced.looked(REPORTED).map(|looked| looked.tree.buckets().sign());
+        synced.is_looking.store(false, Ordering::Release);
+        if synced.tell(sign.as_ref().ok().copied()) {
+            synced.changed.send_replace(());
+        }
+        sign.map(drop)
+    }
+
+    /// Completes when an upload, or what was found, has changed a pair since the last time. Never without `sync_shared`.
     pub(crate) fn changes(&self) -> Option<watch::Receiver<()>> {
         self.synced.as_ref().map(|synced| synced.changed.subscribe())
     }

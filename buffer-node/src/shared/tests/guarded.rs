@@ -259,7 +259,9 @@ fn what_is_in_no_pair_follows_overwrite() {
 #[test]
 fn uploads_are_in_the_sign_at_once_and_edits_after_a_while() {
     let site = site(true);
-    let sign = || site.shared.sign().expect("looks").expect("is synced");
+    assert_eq!(site.shared.sign(), None, "nobody has looked, and the start did not wait for that");
+    site.shared.look_around().expect("looks");
+    let sign = || site.shared.sign().expect("is synced");
     let mut changes = site.shared.changes().expect("is synced");
     let empty = sign();
     site.put("a.conf", ONE.0);
@@ -272,6 +274,12 @@ fn uploads_are_in_the_sign_at_once_and_edits_after_a_while() {
     site.put("a.lock", b"of no pair");
     assert_eq!(site.register("a", ONE), [Put::Same, Put::Same]);
     assert!(!changes.has_changed().expect("lives"));
+
+    // Somebody looks at everything, which takes long: the reports go on with what was told.
+    let synced = site.shared.synced.as_ref().expect("is synced");
+    let looking = synced.tree.lock().expect("nobody has panicked");
+    assert_eq!(sign(), whole);
+    drop(looking);
 
     // By hand: found when the server asks, a second later at most.
     let asked = || site.shared.buckets().expect("looks").sign();
