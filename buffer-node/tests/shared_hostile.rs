@@ -95,6 +95,12 @@ async fn a_connection_ends_with_its_epoch() {
     let refused = site.try_sync(&node, &site.central, 1).await.err().expect("a refusal");
     assert_eq!(refused.code, CloseCode::EpochTooLow);
 
+    // Reset in the middle of a connection: whoever is connected has it again, and that is told.
+    let mut old = site.try_sync(&node, &site.other, 2).await.unwrap_or_else(|refused| panic!("{refused}"));
+    fs::remove_file(node.root.path("epoch")).expect("removes");
+    assert_eq!(old.remove("b.conf", [0; 32]).await, SharedOutcome::done());
+    node.logs("the epoch was reset while this puller was connected");
+
     // Without anybody else's coming, as after a restored backup of its directory.
     let mut old = site.try_sync(&node, &site.other, 2).await.unwrap_or_else(|refused| panic!("{refused}"));
     fs::write(node.root.path("epoch"), "3 tidegate:server/central-1 2026-01-01T00:00:00Z\n").expect("writes");

@@ -78,8 +78,13 @@ impl Exchange {
     }
 
     pub(super) fn work(&mut self, request: SharedRequest) -> Worked {
-        if let Err(rejected) = self.node.pullers.admit(self.epoch, &self.puller) {
-            return Worked::Rejected(rejected);
+        match self.node.pullers.admit(self.epoch, &self.puller) {
+            Ok(accepted) if accepted.is_new => {
+                let (epoch, puller) = (self.epoch, &self.puller);
+                warn!(peer = %self.from, epoch, puller, "the epoch was reset while this puller was connected: it is listened to again");
+            }
+            Ok(_) => {}
+            Err(rejected) => return Worked::Rejected(rejected),
         }
         // What has come of another one is gone on with when it is ordered again.
         let coming = self.coming.take().filter(|_| matches!(request, SharedRequest::Part(_)));
