@@ -58,6 +58,8 @@ async fn what_an_agent_leaves_under_another_extension_keeps_no_order_out() {
     let refused = sync.place("a.zip", Some(digest(b"x")), b"x").await;
     assert!(refusal(&refused).contains("a.conf lies there"));
     assert!(node.root.holds("a.conf", b"two"));
+    assert_eq!(sync.remove("a.conf", digest(b"two")).await, SharedOutcome::done());
+    assert!(!node.root.pair("a.conf").md5.exists(), "its agent may register again");
 }
 
 #[tokio::test]

@@ -145,7 +145,14 @@ impl Shared {
     /// Removes a pair, if its main file is still the expected one; durable on return.
     pub(crate) fn remove(&self, name: &Name, expected: Digest) -> Result<Outcome, PlaceError> {
         let synced = self.synced.as_ref();
-        let has_sibling = || synced.is_some_and(|synced| synced.has_other_of_stem(name.as_bytes()));
+        // A .conf beside what anybody may have left goes whole: an agent that could read its .md5 would not register again.
+        let has_sibling = || {
+            let name = name.as_bytes();
+            synced.is_some_and(|synced| match synced.owner_of_md5(name) {
+                Ok(None) => !name.ends_with(b".conf") && synced.has_other_of_stem(name),
+                Ok(Some(_)) | Err(_) => true,
+            })
+        };
         self.change(name, None, |workshop, pair| {
             let md5 = if has_sibling() { Md5::Stays } else { Md5::Goes };
             workshop.remove(pair, expected, md5)

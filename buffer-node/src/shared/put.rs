@@ -129,10 +129,10 @@ impl Shared {
             (Half::Md5 { of }, _) => {
                 let mut verdict = Verdict::Refused(Guarded::Lone);
                 for main in &of {
-                    match synced.look(main)? {
+                    match synced.look_with_md5(main, content)? {
                         None => {}
-                        Some(seen) if seen.fits => return Ok(Verdict::Refused(Guarded::OtherDigest)),
-                        Some(_) if synced.is_md5_of(main, content)? => verdict = Verdict::Replaces,
+                        Some((seen, _)) if seen.fits => return Ok(Verdict::Refused(Guarded::OtherDigest)),
+                        Some((_, true)) => verdict = Verdict::Replaces,
                         Some(_) if verdict == Verdict::Replaces => {}
                         Some(_) => verdict = Verdict::Refused(Guarded::OtherDigest),
                     }

@@ -177,16 +177,24 @@ impl Synced {
         }
     }
 
-    /// Whether `text` is the digest of the main file `name`. Rewinds it.
-    pub(super) fn is_md5_of(&self, name: &[u8], text: &mut File) -> io::Result<bool> {
+    /// What lies there now, and whether `text` is the digest of its main file. Rewinds it. Reads the main file only where
+    /// it may have changed: whoever sends 32 bytes again and again costs no more than that.
+    pub(super) fn look_with_md5(&self, name: &[u8], text: &mut File) -> io::Result<Option<(Seen, bool)>> {
         let mut said = Vec::new();
         text.take(MD5_MAX + 1).read_to_end(&mut said)?;
         text.rewind()?;
-        let Ok(pair) = self.pair(name) else { return Ok(false) };
-        match find(&pair.file)? {
-            Found::File(file) => Ok(said.trim_ascii().eq_ignore_ascii_case(&md5_text(&file)?)),
-            Found::Nothing | Found::Other => Ok(false),
+        let is_said = |md5: &[u8]| said.trim_ascii().eq_ignore_ascii_case(md5);
+        let Ok(pair) = self.pair(name) else { return Ok(None) };
+        if let Ok(mut looked) = self.tree.try_lock() {
+            let seen = looked.tree.refresh(name)?;
+            let is_its = looked.tree.md5_text(name).is_some_and(|md5| is_said(&md5));
+            return Ok(seen.map(|seen| (seen, is_its)));
         }
+        // Somebody looks at everything, as above.
+        let (Some(seen), Found::File(file)) = (self.look_beside(&pair)?, find(&pair.file)?) else {
+            return Ok(None);
+        };
+        Ok(Some((seen, is_said(&md5_text(&file)?))))
     }
 
     /// A pair was changed by this process.

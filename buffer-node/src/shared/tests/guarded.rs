@@ -196,6 +196,21 @@ fn a_digest_of_another_file_is_never_taken() {
     }
 }
 
+/// Whoever may send 32 bytes again and again.
+#[test]
+fn a_digest_costs_no_more_than_one_look_at_its_file() {
+    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+    let site = site(true);
+    site.write("a.conf", ONE.0);
+    let watch = inotify::init(CreateFlags::NONBLOCK).expect("watches");
+    inotify::add_watch(&watch, site.path("a.conf"), WatchFlags::OPEN | WatchFlags::CLOSE).expect("watches");
+    assert_eq!(site.put("a.md5", TWO.1), Put::Guarded(Guarded::OtherDigest));
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 1024];
+    let mut events = inotify::Reader::new(&watch, &mut buffer);
+    assert!(events.next().is_ok() && events.next().is_ok(), "it is opened and closed");
+    assert!(events.next().is_err(), "and not once more");
+}
+
 #[test]
 fn some_agents_write_digests_in_their_own_way() {
     let site = site(false);
