@@ -12,15 +12,17 @@
 //! - What no copy contained arrives once.
 //! - What a copy contained and the server had delivered before does not arrive again if its name holds a time and the
 //!   delivery is at most 7 days ago. Otherwise it arrives at most once more for each copy that still has it.
+//! - A name without a time that is sent again later than the node's 15 minutes is a package of its own, with a listed
+//!   name of its own while an equal one is there: of those that lie beside each other in a spool each arrives.
 //! - Two sites are two sites: what a clone contained may arrive once from each.
 
 mod numbers;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use numbers::{Numbers, held};
+use numbers::{Number, Numbers, held};
 use tempfile::TempDir;
 use tidegate_tests::central::{Central, Mode, Site};
 use tidegate_tests::certificates::Authority;
@@ -67,7 +69,7 @@ struct Bench {
     /// In which week each file was first seen in the pipeline, or last after it was allowed to come again.
     delivered: HashMap<Digest, i64>,
     /// Held by the spool in use when the server last dealt with it, without an end: it knows these.
-    known: HashSet<Digest>,
+    known: BTreeMap<Number, Digest>,
     /// Over relay: what the server met.
     numbers: Option<Numbers>,
 }
@@ -89,7 +91,7 @@ impl Bench {
             made: 0,
             files: HashMap::new(),
             delivered: HashMap::new(),
-            known: HashSet::new(),
+            known: BTreeMap::new(),
             numbers: (mode != Mode::Tentacle).then(Numbers::default),
         }
     }
@@ -164,7 +166,6 @@ impl Bench {
     fn pull(&mut self, death: Option<&str>) -> bool {
         self.look();
         let numbered = held(&self.node.storage());
-        let held: HashSet<Digest> = numbered.values().copied().collect();
         let (files, delivered, week) = (&self.files, &mut self.delivered, self.weeks);
         if let Some(numbers) = &mut self.numbers {
             let is_repeat = |file: &Digest| {
@@ -173,14 +174,21 @@ impl Bench {
             };
             numbers.met(&numbered, |file| files[file].timed, is_repeat);
         }
-        for file in held.difference(&self.known) {
-            let protected = files[file].timed && delivered.get(file) == Some(&week);
-            if self.numbers.is_none() && delivered.contains_key(file) && !protected {
-                self.oracle.may_come_again(&files[file].bytes);
-                delivered.insert(*file, week);
+        for (number, file) in &numbered {
+            if self.known.contains_key(number) {
+                continue;
             }
+            let timed = files[file].timed;
+            // The node stored an equal one as a package of its own, and the server may not have delivered either yet.
+            let is_beside = !timed && self.known.values().any(|known| known == file);
+            let last = delivered.get_mut(file);
+            let comes_again = last.as_ref().map_or(is_beside, |last| !timed || **last != week);
+            if self.numbers.is_none() && comes_again {
+                self.oracle.may_come_again(&files[file].bytes);
+                last.into_iter().for_each(|last| *last = week);
+            }
+            self.known.insert(number.clone(), *file);
         }
-        self.known.extend(held);
         let mut environment = self.clock.environment().to_vec();
         environment.extend(death.map(|step| ("TIDEGATE_CRASH_AT", step)));
         let mut pull = self.central.pull(&environment);
@@ -191,7 +199,13 @@ impl Bench {
             self.known.clear();
             self.numbers.iter_mut().for_each(|numbers| numbers.through(&numbered));
         }
-        self.look();
+        let arrived = self.look();
+        // Beside each other in one spool equal packages have listed names of their own: none stands for another.
+        for file in numbered.values().filter(|_| whole) {
+            let held = numbered.values().filter(|held| *held == file).count();
+            let came = arrived.get(file).copied().unwrap_or_default();
+            assert!(came >= held, "{}: {came} came of {held} in one spool", self.files[file].name);
+        }
         whole
     }
 
@@ -200,10 +214,15 @@ impl Bench {
         assert!(self.pull(None), "it ends");
     }
 
-    fn look(&mut self) {
+    /// What has come so far, and how often.
+    fn look(&mut self) -> HashMap<Digest, usize> {
+        let mut arrived = HashMap::new();
         for arrival in self.central.pipeline.consume() {
-            self.delivered.entry(digest(&arrival.bytes)).or_insert(self.weeks);
+            let file = digest(&arrival.bytes);
+            self.delivered.entry(file).or_insert(self.weeks);
+            *arrived.entry(file).or_default() += 1;
         }
+        arrived
     }
 
     /// `cp -a` of the spool: while the node is stopped, or while it stores and the server pulls.
