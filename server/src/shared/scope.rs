@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Digest;
+use super::decide::Intent;
 use super::here::Here;
 use super::names::{Key, Kind, kind_of};
 use super::store::pairs::Pair;
@@ -50,7 +51,8 @@ impl Scope {
             if scope.add(&name, may_give, here) && may_give {
                 let content: Option<Digest> = here.get(&name).map(|seen| seen.digest);
                 // What the site wrote itself must not open anything to it.
-                let is_the_centrals = content.is_some() && pair(&name).and_then(|pair| pair.taken) != content;
+                let is_the_centrals = content
+                    .is_some_and(|content| !pair(&name).is_some_and(|pair| is_the_sites(pair, content)));
                 for file in here.mentions(&name).iter() {
                     *mentioned.entry(file.clone()).or_default() |= is_the_centrals;
                 }
@@ -100,6 +102,15 @@ impl Scope {
         *self.pairs.entry(name.into()).or_default() |= may_give;
         true
     }
+}
+
+/// Whether what is here came from the site, or may have: it was taken up and that is not written down yet, or the site
+/// shows the same and nobody remembers whose it was.
+fn is_the_sites(pair: &Pair, content: Digest) -> bool {
+    let content = Some(content);
+    let shows_it = pair.there.is_some_and(|there| Some(there.digest) == content);
+    let is_of_nobody = pair.agreed.is_none() && pair.intent != Some(Intent::Down(content));
+    pair.taken == content || pair.intent == Some(Intent::Up(content)) || (shows_it && is_of_nobody)
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ pub(super) fn plan(shared: &Shared, site: &str) -> Result<Plan, StoreError> {
 impl Plan {
     fn add(&mut self, name: Name, question: &Question, step: Step, here: Option<Seen>, pair: Pair) {
         let ending = match step {
-            Step::Agree(digest) => Ending::Agree(digest, from(question.intent, digest)),
+            Step::Agree(digest) => Ending::Agree(digest, from(question, digest)),
             Step::Forget => Ending::Forget,
             Step::Rest | Step::Leave if question.pushed => Ending::NoWish,
             Step::Rest | Step::Leave => return,
@@ -154,9 +154,14 @@ impl Question {
     }
 }
 
-/// Whose content both ends have: a step that was begun says so.
-fn from(intent: Option<Intent>, digest: Digest) -> Origin {
-    if intent == Some(Intent::Up(Some(digest))) { Origin::There } else { Origin::Here }
+/// Whose content both ends have: a step that was begun says so. Where nothing is remembered, it may be the site's.
+fn from(question: &Question, digest: Digest) -> Origin {
+    match question.intent {
+        Some(Intent::Up(Some(target))) if target == digest => Origin::There,
+        Some(Intent::Down(Some(target))) if target == digest => Origin::Here,
+        _ if question.agreed.is_none() => Origin::There,
+        _ => Origin::Here,
+    }
 }
 
 /// What the site shows. Without a fitting `.md5` somebody may be writing it, for a while.

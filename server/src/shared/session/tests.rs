@@ -3,6 +3,7 @@
 
 mod fake;
 mod hostile;
+mod origin;
 mod random;
 
 use std::cell::Cell;

@@ -142,7 +142,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// A step is about to be begun. `agreed` is what the decision took for agreed.
+    /// A step is about to be begun. `agreed` is what the decision took for agreed: where that is what the last step was to
+    /// take up, it was taken up.
     pub(crate) fn intend(
         &self,
         site: &str,
@@ -158,7 +159,8 @@ impl Batch<'_> {
         self.0
             .prepare_cached(
                 "INSERT INTO pair (site, name, agreed, intent, target) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT DO UPDATE SET agreed = ?3, intent = ?4, target = ?5",
+                 ON CONFLICT DO UPDATE SET agreed = ?3, intent = ?4, target = ?5,
+                     taken = iif(intent = 'up' AND target = ?3, target, taken)",
             )?
             .execute(params![site, name, agreed, way, target])?;
         match (intent, Key::of_conf(name)) {
