@@ -142,6 +142,11 @@ impl Rules {
         }
     }
 
+    /// Whether a site's claims give it anything. The others only keep others from what is theirs.
+    fn goes_by_claims(&self, site: &str) -> bool {
+        self.sites.get(site).is_some_and(|shared| shared.learn == Learning::FromData)
+    }
+
     /// The sites that share files, in order.
     pub(crate) fn sites(&self) -> impl Iterator<Item = &str> {
         self.sites.keys().map(String::as_str)
@@ -155,10 +160,7 @@ impl Rules {
     pub(crate) fn scope(&self, site: &str, store: &Store, here: &mut Here) -> Result<Scope, StoreError> {
         let Some(shared) = self.sites.get(site) else { return Ok(Scope::default()) };
         let pairs = store.pairs(site)?;
-        let claimed = match shared.learn {
-            Learning::FromData => store.claimed(site)?,
-            Learning::Never => Vec::new(),
-        };
+        let claimed = if self.goes_by_claims(site) { store.claimed(site)? } else { Vec::new() };
         let elsewhere = self.bound.iter().filter(|(_, owner)| *owner != site).map(|(key, _)| *key).collect();
         let grounds = Grounds {
             claimed,
@@ -195,9 +197,9 @@ impl Shared {
         let memory = memory(&config.incoming.state);
         let store = Store::open(&memory)?;
         let objects = Objects::open(&memory).map_err(failed("cannot use", &memory))?;
-        let learning = rules.sites.iter().filter(|(_, shared)| shared.learn == Learning::FromData);
-        let learn = Learn::new(learning.map(|(site, _)| site.clone()), settings.max_agents);
-        for site in rules.sites() {
+        // Those that share nothing claim, too: what is theirs must not become another's.
+        let learn = Learn::new(rules.configured.iter().cloned(), settings.max_agents);
+        for site in &rules.configured {
             learn.know(site, store.agents(site)?);
         }
         let bells = Bells::new(rules.sites());
@@ -282,10 +284,14 @@ impl Shared {
             }
             Ok(claims)
         })?;
+        let counts = self.rules.goes_by_claims(site);
         let mut more = false;
         for (agent, key, claim) in claims {
-            more |= matches!(claim, Claimed::Now { .. });
-            say_claim(site, agent, key, &claim);
+            let is_now = matches!(claim, Claimed::Now { .. });
+            more |= is_now && counts;
+            if counts || !is_now {
+                say_claim(site, agent, key, &claim);
+            }
         }
         Ok(more)
     }

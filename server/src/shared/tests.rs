@@ -125,7 +125,8 @@ fn the_configuration_stands_over_what_was_learned() {
     shared.scan().unwrap();
     assert_eq!(names(&shared, "a"), [""; 0]);
     shared.learned("a", [&b"web03.1.data"[..]]);
-    assert_eq!(shared.learn.take(), []);
+    assert_eq!(shared.scan().unwrap(), [""; 0], "nothing is to be done for it");
+    assert_eq!(names(&shared, "a"), [""; 0]);
 }
 
 #[test]
@@ -232,4 +233,28 @@ fn agents_are_learned_again_when_the_memory_was_begun_anew() {
     shared.learned("a", [&b"web01.2.data"[..]]);
     shared.scan().unwrap();
     assert_eq!(names(&shared, "a"), [WEB01]);
+}
+
+#[test]
+fn an_agent_of_a_site_that_shares_nothing_does_not_become_anothers() {
+    let central = Central::new();
+    let sites = "[[site]]\nname = \"a\"\naddress = \"a\"\ntls = \"off\"\n\
+                 [[site]]\nname = \"b\"\naddress = \"b\"\ntls = \"off\"\nsync_shared = false\n";
+    let shared = central.open(sites);
+    shared.scan().unwrap();
+    shared.learned("b", [&b"web01.1.data"[..]]);
+    shared.scan().unwrap();
+    shared.learned("a", [&b"web01.2.data"[..]]);
+    shared.scan().unwrap();
+    central.put(WEB01, "secret", true);
+    shared.scan().unwrap();
+    let scope = shared.scope("a").unwrap();
+    assert!(!scope.may_give(WEB01.as_bytes()));
+    drop(shared);
+    let shared = central.open(&sites.replace("sync_shared", "agents_learn"));
+    shared.learned("b", [&b"db01.1.data"[..]]);
+    shared.scan().unwrap();
+    shared.learned("a", [&b"db01.2.data"[..]]);
+    shared.scan().unwrap();
+    assert_eq!(names(&shared, "a"), [""; 0], "nor of one that does not learn");
 }
