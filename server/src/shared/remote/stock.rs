@@ -61,6 +61,8 @@ pub(in crate::shared) struct Candidate {
     pub(in crate::shared) name: Name,
     /// The contents that it may have, and where they can be read: what is here, and what was there.
     pub(in crate::shared) contents: Vec<(Seen, PathBuf)>,
+    /// What was there when it was seen last.
+    pub(in crate::shared) there: Option<Seen>,
 }
 
 /// What is remembered of a site from one sync to the next. All of it may be lost.
@@ -211,10 +213,10 @@ impl<W: Way> Remote for Stock<'_, W> {
             for candidate in candidates {
                 match self.look(&candidate).await? {
                     Ok(seen) => listing.items.extend(seen.map(|seen| (candidate.name, seen))),
-                    // As it was seen last: it must not look removed.
+                    // As it was seen there last: it must not look removed. What was never seen is left out; placing over
+                    // it is refused.
                     Err(TooLarge) => {
-                        let seen = candidate.contents.last().map(|(seen, _)| *seen);
-                        listing.items.extend(seen.map(|seen| (candidate.name, seen)));
+                        listing.items.extend(candidate.there.map(|seen| (candidate.name, seen)));
                     }
                 }
             }

@@ -10,6 +10,7 @@ use crate::pull::{Connection, Fault, connect};
 use crate::shared::Shared;
 use crate::shared::remote::{Candidate, SILENCE, Way, Wire};
 use crate::shared::store::StoreError;
+use crate::shared::store::pairs::There;
 
 /// The way to a stock server, of which the first connection is made.
 pub(super) struct StockWay {
@@ -47,9 +48,9 @@ pub(in crate::shared) fn candidates(shared: &Shared, site: &str) -> Result<Vec<C
     let candidate = |text: &[u8]| {
         let name = Name::parse_listed(text).ok()?;
         let of_here = here.get(text).and_then(|seen| Some((seen, here.pair(text)?.file)));
-        let there = pairs.get(text).and_then(|pair| pair.there.as_ref());
-        let of_there = there.map(|there| (there.seen(), shared.objects().path(&there.digest)));
-        Some(Candidate { name, contents: of_here.into_iter().chain(of_there).collect() })
+        let there = pairs.get(text).and_then(|pair| pair.there.as_ref()).map(There::seen);
+        let of_there = there.map(|there| (there, shared.objects().path(&there.digest)));
+        Some(Candidate { name, contents: of_here.into_iter().chain(of_there).collect(), there })
     };
     Ok(scope.names().filter_map(candidate).collect())
 }

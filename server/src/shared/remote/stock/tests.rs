@@ -288,3 +288,32 @@ fn a_cut_at_any_command_costs_repetition_only() {
     }
     panic!("a sync of twenty commands is not what is meant to be cut");
 }
+
+/// A withheld pair, and a server that says that it has something large.
+#[test]
+fn what_is_too_large_to_be_looked_at_does_not_stand_for_what_is_here() {
+    let (central, state) = (directory(), tempfile::tempdir().unwrap());
+    let text = format!(
+        "incomingdir = {:?}\nstate_directory = {:?}\nsync_shared = true\n[shared]\ninterval = \"1ms\"\n\
+         [[site]]\nname = \"{SITE}\"\naddress = \"a\"\ntls = \"off\"\n",
+        central.path(),
+        state.path()
+    );
+    let file = state.path().join("server.toml");
+    fs::write(&file, text).unwrap();
+    let config = Config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+    let shared = Shared::open(&config).unwrap().unwrap();
+    let server = Rc::new(Server::default());
+    let mut world = World { central, _state: state, shared, server, memory: StockMemory::default() };
+    world.put("a", "a direct agent's secret");
+    world.shared.scan().unwrap();
+    world.shared.learned(SITE, [&b"a.1.data"[..]]);
+    let report = world.sync().unwrap();
+    assert_eq!(report.told.count(Did::Withheld), 1);
+    assert!(world.server.content(&conf("a")).is_none());
+    world.server.files.borrow_mut().insert(conf("a"), vec![0; SIZE_MAX as usize + 1]);
+    world.sync().unwrap();
+    world.server.files.borrow_mut().clear();
+    (0..3).for_each(|_| drop(world.sync().unwrap()));
+    assert!(world.server.content(&conf("a")).is_none());
+}
