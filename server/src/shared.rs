@@ -224,25 +224,45 @@ impl Shared {
     }
 
     /// Looks at the central's directories, and writes what was learned. Returns the sites for which there may be
-    /// something to do. Blocks.
+    /// something to do; where this fails, nothing that was seen is forgotten. Blocks.
     pub(crate) fn scan(&self) -> Result<Vec<String>, SharedError> {
         let directory = &self.settings.directory;
-        let mut changed = self.here().scan().map_err(failed("cannot read the shared files in", directory))?;
+        self.here().scan().map_err(failed("cannot read the shared files in", directory))?;
         let mut sites: BTreeSet<String> = self.write_learned()?.into_iter().collect();
-        changed.extend(self.complete()?);
-        sites.extend(self.store.wished_sites()?);
-        for site in self.rules.sites() {
-            if changed.is_empty() || sites.contains(site) {
-                continue;
-            }
-            let scope = self.scope(site)?;
-            if changed.iter().any(|name| scope.contains(name)) {
-                sites.insert(site.to_owned());
+        let concerned = self.complete().and_then(|completed| self.concerned(completed));
+        match concerned {
+            Ok(concerned) => sites.extend(concerned),
+            Err(error) => {
+                sites.iter().for_each(|site| self.bells.ring(site));
+                return Err(error);
             }
         }
         sites.retain(|site| self.rules.sites.contains_key(site));
-        self.sweep()?;
+        if let Err(error) = self.sweep() {
+            tracing::warn!(%error, "contents of shared files that nobody needs stay for now");
+        }
         Ok(sites.into_iter().collect())
+    }
+
+    /// The sites that a wish concerns, or what was seen to be another, or is whole now.
+    fn concerned(&self, completed: Vec<Box<[u8]>>) -> Result<BTreeSet<String>, SharedError> {
+        let mut changed = self.here().take_untold();
+        changed.extend(completed);
+        let concerned = || {
+            let mut sites: BTreeSet<String> = self.store.wished_sites()?.into_iter().collect();
+            for site in self.rules.sites().filter(|_| !changed.is_empty()) {
+                let scope = self.scope(site)?;
+                if changed.iter().any(|name| scope.contains(name)) {
+                    sites.insert(site.to_owned());
+                }
+            }
+            Ok::<_, StoreError>(sites)
+        };
+        let concerned = concerned();
+        if concerned.is_err() {
+            self.here().tell_again(changed);
+        }
+        Ok(concerned?)
     }
 
     /// Writes down what was learned. Returns the sites that have an agent more.
@@ -297,7 +317,7 @@ impl Shared {
     }
 
     /// Writes the `.md5` of what has none that fits and is a site's, after two looks. Returns what is whole now.
-    fn complete(&self) -> Result<Vec<Vec<u8>>, SharedError> {
+    fn complete(&self) -> Result<Vec<Box<[u8]>>, SharedError> {
         let unfit = self.here().unfit();
         let mut completed = Vec::new();
         if unfit.is_empty() {
@@ -312,7 +332,7 @@ impl Shared {
             match self.workshop.complete(&name, &pair, digest) {
                 Ok(_) => {
                     self.here().refresh(&name).map_err(failed("cannot read", &pair.file))?;
-                    completed.push(name.into());
+                    completed.push(name);
                 }
                 Err(error) => {
                     let error = io::Error::from(error);

@@ -30,6 +30,8 @@ pub(crate) struct Here {
     tree: Tree,
     /// What was another at the last look than at the one before.
     young: HashSet<Box<[u8]>>,
+    /// What was seen to be another, and has not been told yet.
+    untold: BTreeSet<Box<[u8]>>,
     /// What each configuration names, by its content.
     mentions: HashMap<Digest, Mentions>,
 }
@@ -62,13 +64,14 @@ impl Here {
         let wanted = |name: &[u8]| kind_of(name).is_some();
         // One that is too large to be moved is seen too: the operator is told its size.
         let tree = Tree::new(folders(directory), Box::new(wanted), u64::MAX);
-        Self { tree, young: HashSet::new(), mentions: HashMap::new() }
+        Self { tree, young: HashSet::new(), untold: BTreeSet::new(), mentions: HashMap::new() }
     }
 
     /// Looks. Returns what is another than before, by name.
     pub(crate) fn scan(&mut self) -> io::Result<Vec<Vec<u8>>> {
         let changed = self.tree.scan()?;
         self.young = changed.iter().map(|name| name.clone().into()).collect();
+        self.untold.extend(self.young.iter().cloned());
         if self.mentions.len() > 2 * self.tree.items().len() {
             let contents: HashSet<Digest> = self.tree.items().values().map(|seen| seen.digest).collect();
             self.mentions.retain(|digest, _| contents.contains(digest));
@@ -78,12 +81,34 @@ impl Here {
 
     /// Looks at one pair again.
     pub(crate) fn refresh(&mut self, name: &[u8]) -> io::Result<()> {
+        if self.look_again(name)? {
+            self.untold.insert(name.into());
+        }
+        Ok(())
+    }
+
+    /// The same after this process changed it, which is no news.
+    pub(crate) fn refresh_own(&mut self, name: &[u8]) -> io::Result<()> {
+        self.look_again(name).map(drop)
+    }
+
+    fn look_again(&mut self, name: &[u8]) -> io::Result<bool> {
         let before = self.get(name).map(|seen| seen.digest);
         let after = self.tree.refresh(name)?.map(|seen| seen.digest);
         if before != after {
             self.young.insert(name.into());
         }
-        Ok(())
+        Ok(before != after)
+    }
+
+    /// What was seen to be another since this was asked last, whoever looked. What comes of it may fail: then it is
+    /// [told again](Self::tell_again).
+    pub(crate) fn take_untold(&mut self) -> BTreeSet<Box<[u8]>> {
+        std::mem::take(&mut self.untold)
+    }
+
+    pub(crate) fn tell_again(&mut self, names: BTreeSet<Box<[u8]>>) {
+        self.untold.extend(names);
     }
 
     pub(crate) fn get(&self, name: &[u8]) -> Option<Seen> {

@@ -258,3 +258,41 @@ fn an_agent_of_a_site_that_shares_nothing_does_not_become_anothers() {
     shared.scan().unwrap();
     assert_eq!(names(&shared, "a"), [""; 0], "nor of one that does not learn");
 }
+
+#[test]
+fn what_a_scan_saw_is_told_though_old_contents_cannot_be_removed() {
+    let central = Central::new();
+    let shared = central.open(&TWO.replacen("tls", "agents = [\"web01\"]\ntls", 1));
+    fs::write(memory(central.state.path()).join("objects").join("stray"), "").unwrap();
+    central.put(WEB01, "an edit", true);
+    shared.sweep().expect_err("the stray is no directory");
+    *shared.swept.lock().unwrap() = None;
+    assert_eq!(shared.scan().unwrap(), ["a"]);
+    assert_eq!(shared.scan().unwrap(), [""; 0], "it is told once");
+}
+
+#[test]
+fn what_a_scan_saw_is_told_by_the_next_if_this_one_fails() {
+    let central = Central::new();
+    let shared = central.open(&TWO.replacen("tls", "agents = [\"web01\"]\ntls", 1));
+    central.put(WEB01, "an edit", true);
+    let other = rusqlite::Connection::open(memory(central.state.path()).join("shared.db")).unwrap();
+    other.execute("ALTER TABLE pair RENAME TO elsewhere", []).unwrap();
+    shared.scan().expect_err("the memory cannot be read");
+    other.execute("ALTER TABLE elsewhere RENAME TO pair", []).unwrap();
+    assert_eq!(shared.scan().unwrap(), ["a"]);
+}
+
+#[test]
+fn what_a_sync_sees_to_be_another_is_told() {
+    let central = Central::new();
+    let shared = central.open(&TWO.replacen("tls", "agents = [\"web01\"]\ntls", 1));
+    central.put(WEB01, "one", true);
+    assert_eq!(shared.scan().unwrap(), ["a"]);
+    central.put(WEB01, "two!", true);
+    shared.here().refresh(WEB01.as_bytes()).unwrap();
+    assert_eq!(shared.scan().unwrap(), ["a"]);
+    central.put(WEB01, "three", true);
+    shared.here().refresh_own(WEB01.as_bytes()).unwrap();
+    assert_eq!(shared.scan().unwrap(), [""; 0], "this process did it");
+}

@@ -162,8 +162,12 @@ fn change_here(shared: &Shared, planned: &Planned) -> io::Result<Came> {
         Step::Drop { over } => shared.workshop().remove(&pair, over, Md5::Goes)?,
         _ => return Ok(Came::Done),
     };
-    shared.here().refresh(name)?;
-    Ok(if let Done::Changed(_) = done { Came::Another } else { Came::Done })
+    if let Done::Changed(_) = done {
+        shared.here().refresh(name)?;
+        return Ok(Came::Another);
+    }
+    shared.here().refresh_own(name)?;
+    Ok(Came::Done)
 }
 
 /// A copy of an object on the file system of the central's directories; `None`: it is damaged.
