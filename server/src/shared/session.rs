@@ -41,6 +41,11 @@ pub(super) use say::{Did, Told};
 /// How often a sync looks again because something changed meanwhile. What changes faster waits for the next sync.
 const ROUNDS: u32 = 3;
 
+/// How many names that are none of the site's are remembered of it, so that their buckets compare: agents that have still
+/// to send a data file, and files that an operator put there. Of more only a look at the next sync tells: a node must not
+/// make the memory grow for ever.
+const FOREIGN_MAX: usize = 50_000;
+
 /// What a sync came to.
 #[derive(Debug, Default)]
 pub(super) struct Report {
@@ -128,7 +133,16 @@ impl<'a, R: Remote> Session<'a, R> {
         let listing = self.remote.list(&known).await?;
         let more = listing.more;
         if !listing.buckets.is_empty() || !listing.as_here.is_empty() {
-            self.work(move |shared, site| write_down(shared, site, &listing, &here)).await?;
+            let all =
+                self.work(move |shared, site| write_down(shared, site, &listing, &here, FOREIGN_MAX)).await?;
+            if !all {
+                tracing::warn!(
+                    site = self.site,
+                    "the site shows more than {FOREIGN_MAX} shared files that are none of its own: further ones are not remembered; \
+                     look at the directories of its node"
+                );
+            }
+            self.report.refused |= !all;
         }
         self.shared.crash().point("shared-listed");
         Ok(more)
@@ -202,29 +216,45 @@ fn known(shared: &Shared, site: &str) -> Result<(Known, Vec<(Name, Seen)>), Stor
     Ok((known, whole))
 }
 
-/// Writes down what the other end showed: of the buckets that were looked into it is all there is.
+/// Writes down what the other end showed: of the buckets that were looked into it is all there is. Returns whether all of
+/// it found room.
 fn write_down(
     shared: &Shared,
     site: &str,
     listing: &Listing,
     here: &[(Name, Seen)],
-) -> Result<(), StoreError> {
+    foreign_max: usize,
+) -> Result<bool, StoreError> {
     let as_here: HashSet<u16> = listing.as_here.iter().copied().collect();
     let looked: HashSet<u16> = listing.buckets.iter().chain(&listing.as_here).copied().collect();
     let is_as_here = |name: &Name| as_here.contains(&Buckets::of(name.as_bytes()));
     let shown = || listing.items.iter().chain(here.iter().filter(|(name, _)| is_as_here(name)));
     let names: HashSet<&[u8]> = shown().map(|(name, _)| name.as_bytes()).collect();
-    let mut gone = shared.store().pairs(site)?;
-    gone.retain(|name, pair| {
-        pair.there.is_some() && !names.contains(&**name) && looked.contains(&Buckets::of(name))
-    });
+    let scope = shared.scope(site)?;
+    let (gone, kept): (Vec<_>, Vec<_>) = shared
+        .store()
+        .pairs(site)?
+        .into_iter()
+        .filter(|(_, pair)| pair.there.is_some())
+        .partition(|(name, _)| !names.contains(&**name) && looked.contains(&Buckets::of(name)));
+    let known: HashSet<&[u8]> = kept.iter().map(|(name, _)| &**name).collect();
+    let foreign = known.iter().filter(|name| !scope.contains(name)).count();
+    let mut room = foreign_max.saturating_sub(foreign);
+    let mut has_room = |name: &[u8]| {
+        let counts = !scope.contains(name) && !known.contains(name);
+        let fits = !counts || room > 0;
+        room -= usize::from(counts && fits);
+        fits
+    };
+    let (written, left): (Vec<_>, Vec<_>) = shown().partition(|(name, _)| has_room(name.as_bytes()));
     let now = milliseconds(SystemTime::now());
     shared.store().write(|batch| {
-        gone.keys().try_for_each(|name| batch.saw(site, name, None, now))?;
-        shown().try_for_each(|(name, Seen { digest, size, fits })| {
+        gone.iter().try_for_each(|(name, _)| batch.saw(site, name, None, now))?;
+        written.iter().try_for_each(|(name, Seen { digest, size, fits })| {
             batch.saw(site, name.as_bytes(), Some((*digest, *size, *fits)), now)
         })
-    })
+    })?;
+    Ok(left.is_empty())
 }
 
 /// Remembers what needs no step.

@@ -2,6 +2,9 @@
 
 use super::*;
 use fake::Held;
+use tidegate_spool::shared::{Buckets, Seen};
+
+use crate::shared::session::{Listing, write_down};
 
 /// A pair that no agent of the site has.
 fn foreign(n: usize) -> Name {
@@ -122,4 +125,23 @@ fn who_knows_the_digest_of_what_is_withheld_is_given_nothing_and_who_has_it_is_i
         assert_eq!(there.as_deref(), has_it.then_some("a newer secret"));
         assert!(world.node.log.borrow().contains(&format!("fetch {}", conf(0))), "{has_it}");
     }
+}
+
+#[test]
+fn what_is_none_of_the_sites_is_remembered_up_to_a_bound() {
+    let world = World::new();
+    let shared = world.open(Crash::default());
+    let seen = Seen { digest: digest(b"x"), size: 1, fits: true };
+    let show = |numbers: std::ops::Range<usize>| {
+        let items: Vec<_> = numbers.map(|n| (foreign(n), seen)).chain([(conf(0), seen)]).collect();
+        let buckets = items.iter().map(|(name, _)| Buckets::of(name.as_bytes())).collect();
+        let listing = Listing { items, buckets, ..Listing::default() };
+        write_down(&shared, SITE, &listing, &[], 5).unwrap()
+    };
+    assert!(show(0..3));
+    assert!(!show(10..15), "two of five fit");
+    let known = shared.store().pairs(SITE).unwrap();
+    let bound = known.keys().filter(|name| ***name != *conf(0).as_bytes()).count();
+    assert_eq!(bound, 5);
+    assert!(known.contains_key(conf(0).as_bytes()), "the site's own always fit");
 }
