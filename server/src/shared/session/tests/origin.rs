@@ -12,7 +12,9 @@ fn what_came_from_a_site_opens_nothing_to_it_after_a_crash() {
             assert!(!world.live(Crash::panicking_at("shared-taken", 1)));
         }
         let shared = world.open(Crash::default());
-        (0..3).for_each(|_| drop(world.sync(&shared).unwrap()));
+        for _ in 0..3 {
+            world.sync(&shared).unwrap();
+        }
         let secret = Name::parse_listed(b"secret.zip").unwrap();
         assert!(world.node.get(&secret).is_none(), "crash {crash}");
     }
@@ -25,11 +27,15 @@ fn what_came_from_a_site_opens_nothing_to_it_without_the_memory() {
     world.put_there(0, "file_collection secret\n");
     let secret = Name::parse_listed(b"secret.zip").unwrap();
     let shared = world.open(Crash::default());
-    (0..3).for_each(|_| drop(world.sync(&shared).unwrap()));
+    for _ in 0..3 {
+        world.sync(&shared).unwrap();
+    }
     assert!(world.node.get(&secret).is_none());
     drop(shared);
     fs::remove_dir_all(world.state.path().join("shared")).unwrap();
     let shared = world.open(Crash::default());
-    (0..3).for_each(|_| drop(world.sync(&shared).unwrap()));
+    for _ in 0..3 {
+        world.sync(&shared).unwrap();
+    }
     assert!(world.node.get(&secret).is_none());
 }
