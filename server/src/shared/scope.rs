@@ -116,6 +116,7 @@ fn is_the_sites(pair: &Pair, content: Digest) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::here::tests::{directory, put};
+    use super::super::store::pairs::There;
     use super::*;
     use crate::shared::digest;
 
@@ -220,6 +221,21 @@ mod tests {
         assert_eq!(had.names(), [CONF, "fc_1.zip"], "it was given before");
         let edited = Case::new(true).pair(CONF, Pair { taken: Some(digest(b"other")), ..Pair::default() });
         assert_eq!(edited.names(), [CONF, "fc_1.zip"], "the central has written it since");
+    }
+
+    #[test]
+    fn nor_does_one_that_may_have_come_from_it() {
+        let content = digest(b"file_collection fc_1\n");
+        let there = Some(There { digest: content, size: 21, fits: true, unfit_since: None });
+        let withheld = [CONF, "fc_1.zip?"];
+        let taken_up = Pair { intent: Some(Intent::Up(Some(content))), ..Pair::default() };
+        assert_eq!(Case::new(true).pair(CONF, taken_up).names(), withheld, "nobody wrote down that it was");
+        let shown = Pair { there, ..Pair::default() };
+        assert_eq!(Case::new(true).pair(CONF, shown.clone()).names(), withheld, "nobody knows");
+        let placed = Pair { intent: Some(Intent::Down(Some(content))), ..shown.clone() };
+        assert_eq!(Case::new(true).pair(CONF, placed).names(), [CONF, "fc_1.zip"], "the central gave it");
+        let both = Pair { agreed: Some(content), ..shown };
+        assert_eq!(Case::new(true).pair(CONF, both).names(), [CONF, "fc_1.zip"], "it is known whose it was");
     }
 
     #[test]

@@ -337,3 +337,17 @@ fn questions_about_one_site_read_no_other() {
         assert!(!plan.iter().any(whole), "{question}: {plan:?}");
     }
 }
+
+#[test]
+fn what_was_taken_up_is_the_sites_though_the_next_step_comes_before_it_is_agreed() {
+    for next in [Intent::Up(Some(B)), Intent::Down(Some(A))] {
+        let (_directory, store) = opened();
+        store.write(|batch| batch.intend("a", NAME, None, Intent::Up(Some(A)))).unwrap();
+        store.write(|batch| batch.intend("a", NAME, Some(A), next)).unwrap();
+        assert_eq!(store.pair("a", NAME).unwrap().taken, Some(A), "{next:?}");
+    }
+    let (_directory, store) = opened();
+    store.write(|batch| batch.intend("a", NAME, None, Intent::Up(Some(A)))).unwrap();
+    store.write(|batch| batch.intend("a", NAME, None, Intent::Down(Some(B)))).unwrap();
+    assert_eq!(store.pair("a", NAME).unwrap().taken, None, "it did not come to pass");
+}
