@@ -136,11 +136,16 @@ fn md5_of(name: &str) -> String {
 
 impl World {
     fn new() -> Self {
+        Self::with("agents = [\"a\", \"b\", \"c\"]")
+    }
+
+    /// With these lines of the site in the configuration.
+    fn with(lines: &str) -> Self {
         let (central, state) = (directory(), tempfile::tempdir().unwrap());
         let text = format!(
             "incomingdir = {:?}\nstate_directory = {:?}\nsync_shared = true\nshared_uploads = \"changed\"\n\
              [shared]\ninterval = \"1ms\"\n\
-             [[site]]\nname = \"{SITE}\"\naddress = \"a\"\ntls = \"off\"\nagents = [\"a\", \"b\", \"c\"]\n",
+             [[site]]\nname = \"{SITE}\"\naddress = \"a\"\ntls = \"off\"\n{lines}\n",
             central.path(),
             state.path()
         );
@@ -292,19 +297,7 @@ fn a_cut_at_any_command_costs_repetition_only() {
 /// A withheld pair, and a server that says that it has something large.
 #[test]
 fn what_is_too_large_to_be_looked_at_does_not_stand_for_what_is_here() {
-    let (central, state) = (directory(), tempfile::tempdir().unwrap());
-    let text = format!(
-        "incomingdir = {:?}\nstate_directory = {:?}\nsync_shared = true\n[shared]\ninterval = \"1ms\"\n\
-         [[site]]\nname = \"{SITE}\"\naddress = \"a\"\ntls = \"off\"\n",
-        central.path(),
-        state.path()
-    );
-    let file = state.path().join("server.toml");
-    fs::write(&file, text).unwrap();
-    let config = Config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
-    let shared = Shared::open(&config).unwrap().unwrap();
-    let server = Rc::new(Server::default());
-    let mut world = World { central, _state: state, shared, server, memory: StockMemory::default() };
+    let mut world = World::with("");
     world.put("a", "a direct agent's secret");
     world.shared.scan().unwrap();
     world.shared.learned(SITE, [&b"a.1.data"[..]]);
@@ -316,4 +309,18 @@ fn what_is_too_large_to_be_looked_at_does_not_stand_for_what_is_here() {
     world.server.files.borrow_mut().clear();
     (0..3).for_each(|_| drop(world.sync().unwrap()));
     assert!(world.server.content(&conf("a")).is_none());
+}
+
+#[test]
+fn what_is_too_large_to_be_looked_at_is_refused_and_never_counts_as_in_step() {
+    let mut world = World::new();
+    world.put("a", "the central's");
+    world.server.files.borrow_mut().insert(conf("a"), vec![0; SIZE_MAX as usize + 1]);
+    for _ in 0..2 {
+        assert!(world.sync().unwrap().refused);
+        let pair = world.shared.store().pair(SITE, conf("a").as_bytes()).unwrap();
+        assert_eq!((pair.there, pair.agreed), (None, None));
+        assert!(pair.refused.unwrap().words.contains("is left alone"));
+    }
+    assert_eq!(world.server.files.borrow()[&conf("a")].len(), SIZE_MAX as usize + 1);
 }
