@@ -10,10 +10,12 @@
 //! the process that did it.
 
 use super::Digest;
-use super::names::Kind;
+use super::names::{Kind, kind_of};
 
-/// From so many agreed pairs on an end that shows none of them has lost its disk, and removed nothing.
-const LOST_FROM: usize = 4;
+/// So many agreed pairs of a kind may be missing at an end, or one in so many of them: beyond both it has lost them, and
+/// removed nothing.
+const MISSING_MAX: usize = 3;
+const MISSING_SHARE: usize = 10;
 
 /// What a site may change at the central.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,11 +74,13 @@ pub(crate) struct Question {
     pub(crate) uploads: Uploads,
     /// What is there is a content that the pair had before: an old file come back is not a change.
     pub(crate) was_before: bool,
+    /// What is here is such a content: a directory that was restored from a backup, perhaps.
+    pub(crate) is_back: bool,
     /// An operator wants what is here to be there.
     pub(crate) pushed: bool,
-    /// This end shows nothing of all that was agreed.
+    /// This end has lost what was agreed of this kind.
     pub(crate) lost_here: bool,
-    /// The site does.
+    /// The site has.
     pub(crate) lost_there: bool,
 }
 
@@ -93,15 +97,18 @@ pub(crate) enum Why {
     Replaced,
     /// It was removed, at one end and so at the other.
     Removed,
+    /// An old content came back here, and went there.
+    Reverted,
 }
 
 impl Why {
-    const ALL: [(Self, &str); 5] = [
+    const ALL: [(Self, &str); 6] = [
         (Self::Conflict, "conflict"),
         (Self::NotTaken, "not taken"),
         (Self::Old, "old"),
         (Self::Replaced, "replaced"),
         (Self::Removed, "removed"),
+        (Self::Reverted, "reverted"),
     ];
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -120,7 +127,7 @@ pub(crate) enum Waiting {
     Here,
     /// Somebody may be writing it there.
     There,
-    /// Nothing that was agreed is here any more: a directory that is not mounted, perhaps. An operator decides.
+    /// Too much that was agreed is missing here: a directory that is not mounted, perhaps. An operator decides.
     LostHere,
 }
 
@@ -179,9 +186,34 @@ impl Step {
     }
 }
 
-/// Whether an end that shows `shown` of `agreed` pairs has lost them all.
-pub(crate) fn has_lost_all(agreed: usize, shown: usize) -> bool {
-    agreed >= LOST_FROM && shown == 0
+/// What an end shows of what was agreed, by kind: a folder may be a mount point of its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Census([(usize, usize); Kind::ALL.len()]);
+
+impl Census {
+    /// Counts agreed pairs: their names, and whether the end has them.
+    pub(crate) fn of<'a>(agreed: impl Iterator<Item = (&'a [u8], bool)>) -> Self {
+        let mut census = Self::default();
+        for (name, is_there) in agreed {
+            if let Some(kind) = kind_of(name) {
+                census.count(kind, is_there);
+            }
+        }
+        census
+    }
+
+    fn count(&mut self, kind: Kind, is_there: bool) {
+        let (agreed, missing) = &mut self.0[kind as usize];
+        *agreed += 1;
+        *missing += usize::from(!is_there);
+    }
+
+    /// Whether more of a kind is missing than anybody removes at once. As what is missing stays agreed while it is waited
+    /// for, that holds until enough of it is back.
+    pub(crate) fn has_lost(&self, kind: Kind) -> bool {
+        let (agreed, missing) = self.0[kind as usize];
+        missing > MISSING_MAX.max(agreed / MISSING_SHARE)
+    }
 }
 
 /// Decides.
@@ -203,9 +235,6 @@ pub(crate) fn decide(question: &Question) -> Step {
     }
     if here.is_none() && agreed.is_some() && question.lost_here {
         return Step::Wait(Waiting::LostHere);
-    }
-    if there == agreed {
-        return down(question, None);
     }
     if here == agreed {
         return changed_there(question, agreed);
@@ -232,7 +261,7 @@ impl Question {
     fn loser(&self, agreed: Option<Digest>) -> Option<Why> {
         match self.there.digest {
             None => None,
-            there if there == agreed => None,
+            there if there == agreed => self.is_back.then_some(Why::Reverted),
             Some(_) if self.was_before => Some(Why::Old),
             Some(_) => Some(Why::Conflict),
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use crate::cli::Failure;
 use crate::config::Config;
 use crate::ledger::milliseconds;
-use crate::shared::decide::{End, Question, Step, Waiting, decide, has_lost_all};
+use crate::shared::decide::{Census, End, Question, Step, Waiting, decide};
 use crate::shared::here::Here;
 use crate::shared::names::{Key, Kind, kind_of};
 use crate::shared::scope::Scope;
@@ -26,21 +26,26 @@ pub(super) struct View {
     pub(super) directory: PathBuf,
     interval: Duration,
     sites: BTreeMap<String, SiteView>,
-    lost_here: bool,
+    lost_here: Census,
 }
 
 struct SiteView {
     scope: Scope,
     pairs: BTreeMap<Box<[u8]>, Pair>,
-    lost_there: bool,
+    lost_there: Census,
 }
 
 impl SiteView {
     fn new(scope: Scope, pairs: BTreeMap<Box<[u8]>, Pair>) -> Self {
-        let agreed = || pairs.values().filter(|pair| pair.agreed.is_some());
-        let shown = agreed().filter(|pair| pair.there.is_some()).count();
-        let lost_there = has_lost_all(agreed().count(), shown);
-        Self { scope, pairs, lost_there }
+        let mut of_site = Self { scope, pairs, lost_there: Census::default() };
+        of_site.lost_there = Census::of(of_site.agreed().map(|(name, pair)| (name, pair.there.is_some())));
+        of_site
+    }
+
+    /// What both ends had.
+    fn agreed(&self) -> impl Iterator<Item = (&[u8], &Pair)> {
+        let pairs = self.pairs.iter().map(|(name, pair)| (&**name, pair));
+        pairs.filter(|(name, pair)| pair.agreed.is_some() && self.scope.contains(name))
     }
 }
 
@@ -112,12 +117,8 @@ impl View {
                 sites.insert(site.to_owned(), SiteView::new(scope, store.pairs(site)?));
             }
         }
-        let agreed = || {
-            let pairs = sites.values().flat_map(|site| &site.pairs);
-            pairs.filter(|(_, pair)| pair.agreed.is_some()).map(|(name, _)| name)
-        };
-        let lost_here =
-            has_lost_all(agreed().count(), agreed().filter(|name| here.get(name).is_some()).count());
+        let agreed: BTreeSet<_> = sites.values().flat_map(SiteView::agreed).map(|(name, _)| name).collect();
+        let lost_here = Census::of(agreed.iter().map(|name| (*name, here.get(name).is_some())));
         let interval = config.shared.interval;
         Ok(Self { rules, store, here, memory, directory, interval, sites, lost_here })
     }
@@ -217,9 +218,15 @@ impl View {
                 }
                 _ => false,
             },
+            is_back: match (here.digest, pair.there) {
+                (Some(here), Some(there)) if here != there.digest && pair.agreed != Some(here) => {
+                    store.was_before(site, name, &here)?
+                }
+                _ => false,
+            },
             pushed: pair.wished.is_some(),
-            lost_here: self.lost_here,
-            lost_there: of_site.lost_there,
+            lost_here: self.lost_here.has_lost(kind),
+            lost_there: of_site.lost_there.has_lost(kind),
         })
     }
 
@@ -269,7 +276,7 @@ fn state(step: &Step, pair: &Pair) -> (State, Option<String>) {
         Step::Wait(Waiting::There) => (State::Waiting, Some("for its .md5 there".into())),
         Step::Wait(Waiting::LostHere) => (
             State::Waiting,
-            Some("nothing that was shared is here any more: is the directory mounted? `shared push` removes it there".into()),
+            Some("much that was shared is missing here at once: is the directory mounted? `shared push` removes it there".into()),
         ),
     }
 }

@@ -44,6 +44,8 @@ enum Event {
     Push,
     /// The memory is lost, and begun anew.
     Forget,
+    /// Whether so much else is missing here, and there, that the end has lost it.
+    Lost([bool; 2]),
 }
 
 #[derive(Debug)]
@@ -58,6 +60,7 @@ struct World {
     had: HashSet<Digest>,
     may_give: bool,
     pushed: bool,
+    lost: [bool; 2],
     kept: HashSet<Content>,
     /// What is true, whatever is remembered.
     newest: Content,
@@ -78,6 +81,7 @@ impl World {
             had: HashSet::new(),
             may_give,
             pushed: false,
+            lost: [false; 2],
             kept: HashSet::new(),
             newest: 0,
             seen: [Vec::new(), Vec::new()],
@@ -121,9 +125,10 @@ impl World {
             may_give: self.may_give || self.agreed.is_some(),
             uploads: self.uploads,
             was_before: self.there.is_some_and(|there| self.had.contains(&digest(there))),
+            is_back: self.here.is_some_and(|here| self.had.contains(&digest(here))),
             pushed: self.pushed,
-            lost_here: false,
-            lost_there: false,
+            lost_here: self.lost[0],
+            lost_there: self.lost[1],
         }
     }
 
@@ -165,6 +170,9 @@ impl World {
                 }
                 assert!(self.entitled || here == there, "what is withheld stays here");
                 self.keep(keep.and(there));
+                if let Some(there) = there.filter(|_| here != there && self.had.contains(&what)) {
+                    assert!(self.kept.contains(&there), "{there} goes for an old content");
+                }
                 self.let_go(At::There, there);
                 self.put(At::There, here);
             }
@@ -172,6 +180,7 @@ impl World {
                 if !is(there, Some(over)) || here.is_some() {
                     return false;
                 }
+                assert!(self.pushed || !self.lost[0], "who lost it has not removed it");
                 self.keep(there);
                 self.put(At::There, None);
             }
@@ -193,6 +202,7 @@ impl World {
                     return false;
                 }
                 assert_eq!(self.uploads, Uploads::Changed);
+                assert!(!self.lost[1], "who lost it has not removed it");
                 assert!(self.has_seen(At::There, here.unwrap()), "the site never saw what it would remove");
                 self.keep(here);
                 self.put(At::Here, None);
@@ -255,6 +265,7 @@ impl World {
                 self.round(Crash::Never, Some(*at));
             }
             Event::Push => self.pushed = true,
+            Event::Lost(lost) => self.lost = *lost,
             Event::Forget => {
                 (self.agreed, self.intent, self.pushed) = (None, None, false);
                 self.had.clear();
@@ -265,8 +276,9 @@ impl World {
         }
     }
 
-    /// Without further edits both ends come to rest.
+    /// Without further edits, and once what was lost is back, both ends come to rest.
     fn converges(&mut self) {
+        self.lost = [false; 2];
         let steps: Vec<_> = (0..6).map(|_| self.round(Crash::Never, None)).collect();
         let last = steps[5];
         assert_eq!(steps[4], last, "at rest: {steps:?}");
@@ -295,6 +307,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => at().prop_map(Event::Raced),
         1 => Just(Event::Push),
         1 => Just(Event::Forget),
+        1 => any::<[bool; 2]>().prop_map(Event::Lost),
     ]
 }
 

@@ -23,6 +23,7 @@ fn question(contents: &str) -> Question {
         may_give: true,
         uploads: Uploads::First,
         was_before: false,
+        is_back: false,
         pushed: false,
         lost_here: false,
         lost_there: false,
@@ -161,7 +162,32 @@ fn an_end_that_lost_everything_has_removed_nothing() {
     assert_eq!(decide(&lost("- - B")), Step::Take { digest: B, over: None });
     let meant = Question { pushed: true, ..lost("A - A") };
     assert_eq!(decide(&meant), Step::Remove { over: A, keep: Why::Removed });
-    assert!(!has_lost_all(3, 0) && has_lost_all(4, 0) && !has_lost_all(4, 1));
+}
+
+#[test]
+fn more_missing_than_anybody_removes_at_once_is_lost_each_kind_for_itself() {
+    let has_lost = |agreed, missing| {
+        let mut census = Census::default();
+        (0..agreed).for_each(|n| census.count(Kind::Collection, n >= missing));
+        (0..50).for_each(|_| census.count(Kind::Conf, true));
+        assert!(!census.has_lost(Kind::Conf) && !census.has_lost(Kind::Command));
+        census.has_lost(Kind::Collection)
+    };
+    for (agreed, missing) in [(1, 1), (3, 2), (3, 3), (10, 3), (39, 3), (50, 5), (1000, 100)] {
+        assert!(!has_lost(agreed, missing), "{missing} of {agreed} were removed");
+    }
+    for (agreed, missing) in [(4, 4), (10, 4), (39, 4), (50, 6), (1000, 101), (1000, 1000)] {
+        assert!(has_lost(agreed, missing), "{missing} of {agreed} are lost");
+    }
+}
+
+#[test]
+fn what_an_old_content_here_replaces_there_is_kept() {
+    let back = |contents| Question { is_back: true, ..question(contents) };
+    assert_eq!(decide(&back("A B A")), place(B, Some(A), Some(Why::Reverted)));
+    assert_eq!(decide(&Question { pushed: true, ..back("A B A") }), place(B, Some(A), Some(Why::Reverted)));
+    assert_eq!(decide(&back("A B C")), place(B, Some(C), Some(Why::Conflict)), "as ever");
+    assert_eq!(decide(&back("A B -")), place(B, None, None), "nothing is lost");
 }
 
 #[test]

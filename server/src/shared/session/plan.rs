@@ -1,6 +1,6 @@
 //! What a round has to do: every pair that this server and the site could share, decided.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use tidegate_proto::Name;
@@ -8,8 +8,7 @@ use tidegate_spool::shared::{Digest, Seen};
 
 use crate::ledger::milliseconds;
 use crate::shared::Shared;
-use crate::shared::decide::{End, Intent, Question, Step, Waiting, decide, has_lost_all};
-use crate::shared::here::Here;
+use crate::shared::decide::{Census, End, Intent, Question, Step, Waiting, decide};
 use crate::shared::names::kind_of;
 use crate::shared::store::StoreError;
 use crate::shared::store::pairs::{Origin, Pair, There};
@@ -57,12 +56,11 @@ pub(super) fn plan(shared: &Shared, site: &str) -> Result<Plan, StoreError> {
     let pairs = shared.store().pairs(site)?;
     let scope = shared.scope(site)?;
     let uploads = shared.uploads(site);
+    let agreed = || pairs.iter().filter(|(name, pair)| pair.agreed.is_some() && scope.contains(name));
+    let lost_there = Census::of(agreed().map(|(name, pair)| (&**name, pair.there.is_some())));
+    let lost_here = lost_here(shared, site, agreed().map(|(name, _)| name.clone()).collect())?;
     let here = shared.here();
     let now = milliseconds(SystemTime::now());
-    let agreed = || pairs.iter().filter(|(_, pair)| pair.agreed.is_some());
-    let lost_there =
-        has_lost_all(agreed().count(), agreed().filter(|(_, pair)| pair.there.is_some()).count());
-    let lost_here = lost_here(shared, &here, &pairs)?;
     let mut plan = Plan::default();
     let names: BTreeSet<&[u8]> = pairs.keys().map(|name| &**name).chain(scope.names()).collect();
     for name in names {
@@ -84,9 +82,10 @@ pub(super) fn plan(shared: &Shared, site: &str) -> Result<Plan, StoreError> {
             may_give: scope.may_give(name),
             uploads,
             was_before: was_before(shared, site, name, &pair)?,
+            is_back: is_back(shared, site, name, &pair, here.get(name))?,
             pushed: pair.wished.is_some(),
-            lost_here,
-            lost_there,
+            lost_here: lost_here.has_lost(kind),
+            lost_there: lost_there.has_lost(kind),
         };
         let step = decide(&question);
         if question.here.digest.is_some() || question.there.digest.is_some() {
@@ -127,22 +126,21 @@ impl Plan {
     }
 }
 
-/// Whether this end shows nothing of all that was ever agreed, with any site. One pair that is there says no.
-fn lost_here(shared: &Shared, here: &Here, pairs: &BTreeMap<Box<[u8]>, Pair>) -> Result<bool, StoreError> {
-    let shown = |pairs: &BTreeMap<Box<[u8]>, Pair>| {
-        let agreed = pairs.iter().filter(|(_, pair)| pair.agreed.is_some());
-        let (missing, there): (Vec<_>, Vec<_>) = agreed.partition(|(name, _)| here.get(name).is_none());
-        (missing.len() + there.len(), there.len())
-    };
-    if let (0, _) | (_, 1..) = shown(pairs) {
-        return Ok(false);
+/// What this end shows of what was agreed with any site; a file that many share counts once. `agreed` is what was agreed
+/// with this one: where all of that is here, nothing waits, and no other is looked at.
+fn lost_here(shared: &Shared, site: &str, mut agreed: BTreeSet<Box<[u8]>>) -> Result<Census, StoreError> {
+    if agreed.iter().all(|name| shared.here().get(name).is_some()) {
+        return Ok(Census::default());
     }
-    let mut sum = (0, 0);
-    for site in shared.sites() {
-        let (agreed, there) = shown(&shared.store().pairs(site)?);
-        sum = (sum.0 + agreed, sum.1 + there);
+    for other in shared.sites().into_iter().filter(|other| *other != site) {
+        let scope = shared.scope(other)?;
+        let pairs = shared.store().pairs(other)?.into_iter();
+        agreed.extend(
+            pairs.filter(|(name, pair)| pair.agreed.is_some() && scope.contains(name)).map(|(name, _)| name),
+        );
     }
-    Ok(has_lost_all(sum.0, sum.1))
+    let here = shared.here();
+    Ok(Census::of(agreed.iter().map(|name| (&**name, here.get(name).is_some()))))
 }
 
 impl Question {
@@ -177,6 +175,22 @@ fn was_before(shared: &Shared, site: &str, name: &[u8], pair: &Pair) -> Result<b
     match pair.there {
         Some(there) if pair.agreed != Some(there.digest) => {
             shared.store().was_before(site, name, &there.digest)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Whether what is here is an old content. Asked only where it goes over another.
+fn is_back(
+    shared: &Shared,
+    site: &str,
+    name: &[u8],
+    pair: &Pair,
+    here: Option<Seen>,
+) -> Result<bool, StoreError> {
+    match (here, pair.there) {
+        (Some(here), Some(there)) if here.digest != there.digest && pair.agreed != Some(here.digest) => {
+            shared.store().was_before(site, name, &here.digest)
         }
         _ => Ok(false),
     }

@@ -3,6 +3,7 @@
 
 mod fake;
 mod hostile;
+mod lost;
 mod origin;
 mod random;
 
