@@ -220,7 +220,7 @@ pub(crate) enum SharedCommand {
     /// Has what is here placed at a site: lets a withheld file go there, tries a refused one again. What is overwritten or
     /// removed there is kept here, and needs --yes.
     Push {
-        /// Main files: <32 digits>.conf, <collection>.zip, <reference>.rcmd.
+        /// Main files, as `KEY.conf`, `COLLECTION.zip` or `REFERENCE.rcmd`; a key has 32 digits.
         #[arg(value_name = "NAME", required = true)]
         names: Vec<OsString>,
         /// To this site.
