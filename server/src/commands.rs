@@ -199,7 +199,7 @@ fn open(config: &Config, sites: &[String]) -> Result<(Arc<Desk>, Shutdown), Fail
     pipeline.tell_unconfigured(sites).map_err(|trouble| Failure::Temporary(trouble.to_string()))?;
     let stop = Shutdown::new();
     stop.on_signals(GRACE).map_err(|error| Failure::Other(format!("cannot listen to signals: {error}")))?;
-    // The packages do not wait for it.
+    // The packages do without it where it fails, but they wait for it: a directory that hangs holds up the start.
     let shared = Shared::open(config).unwrap_or_else(|error| {
         tracing::error!(%error, "no shared file travels until the next start");
         None

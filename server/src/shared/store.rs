@@ -1,7 +1,8 @@
 //! What the central remembers of shared files: whose they are, what both ends had, what each site has, what is kept.
 //!
 //! A database of its own beside the ledger, because no package depends on it. It is memory, not truth: where it is lost
-//! everything compares by content, and nothing is removed or overwritten anywhere for want of it. So a damaged one is set
+//! everything compares by content: nothing is removed for want of it, and where both ends differ in what a site may be given
+//! the central's counts and the other is kept, as in any conflict. So a damaged one is set
 //! aside, with words, and begun anew, also while the server runs. What it takes with it: versions that were kept (their
 //! contents stay in `objects` for a while), and who claimed which agent first.
 //!

@@ -1,14 +1,14 @@
 //! What a round has to do: every pair that this server and the site could share, decided.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tidegate_proto::Name;
 use tidegate_spool::shared::{Digest, Seen};
 
 use crate::ledger::milliseconds;
 use crate::shared::Shared;
-use crate::shared::decide::{Census, End, Intent, Question, Step, Waiting, decide};
+use crate::shared::decide::{Census, Intent, Question, Step, Waiting, decide};
 use crate::shared::names::kind_of;
 use crate::shared::store::StoreError;
 use crate::shared::store::pairs::{Origin, Pair, There};
@@ -78,7 +78,7 @@ pub(super) fn plan(shared: &Shared, site: &str) -> Result<Plan, StoreError> {
             agreed: pair.agreed,
             intent: pair.intent,
             here: here.end(name),
-            there: end(pair.there.as_ref(), now, shared.interval()),
+            there: pair.there_end(now, shared.interval()),
             may_give: scope.may_give(name),
             uploads,
             was_before: was_before(shared, site, name, &pair)?,
@@ -160,14 +160,6 @@ fn from(question: &Question, digest: Digest) -> Origin {
         _ if question.agreed.is_none() => Origin::There,
         _ => Origin::Here,
     }
-}
-
-/// What the site shows. Without a fitting `.md5` somebody may be writing it, for a while.
-fn end(there: Option<&There>, now: i64, interval: Duration) -> End {
-    let Some(there) = there else { return End::NONE };
-    let since = there.unfit_since.map(|since| now.saturating_sub(since));
-    let interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
-    End { digest: Some(there.digest), fits: there.fits, settled: since.is_none_or(|since| since >= interval) }
 }
 
 /// Whether what is there is an old content. Asked only where it may decide.
