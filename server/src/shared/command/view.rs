@@ -203,6 +203,7 @@ impl View {
         store: &Store,
     ) -> Result<Question, Failure> {
         let here = self.here.end(name);
+        let old = store.old(site, name, pair, here.digest)?;
         Ok(Question {
             kind,
             agreed: pair.agreed,
@@ -212,18 +213,8 @@ impl View {
             there: pair.there_end(milliseconds(SystemTime::now()), self.interval),
             may_give: of_site.scope.may_give(name),
             uploads: self.rules.uploads(site),
-            was_before: match pair.there {
-                Some(there) if pair.agreed != Some(there.digest) => {
-                    store.was_before(site, name, &there.digest)?
-                }
-                _ => false,
-            },
-            is_back: match (here.digest, pair.there) {
-                (Some(here), Some(there)) if here != there.digest && pair.agreed != Some(here) => {
-                    store.was_before(site, name, &here)?
-                }
-                _ => false,
-            },
+            was_before: old.there,
+            is_back: old.here,
             pushed: pair.wished.is_some(),
             lost_here: self.lost_here.has_lost(kind),
             lost_there: of_site.lost_there.has_lost(kind),

@@ -73,6 +73,7 @@ pub(super) fn plan(shared: &Shared, site: &str) -> Result<Plan, StoreError> {
             }
             continue;
         };
+        let old = shared.store().old(site, name, &pair, here.get(name).map(|seen| seen.digest))?;
         let question = Question {
             kind,
             agreed: pair.agreed,
@@ -81,8 +82,8 @@ pub(super) fn plan(shared: &Shared, site: &str) -> Result<Plan, StoreError> {
             there: pair.there_end(now, shared.interval()),
             may_give: scope.may_give(name),
             uploads,
-            was_before: was_before(shared, site, name, &pair)?,
-            is_back: is_back(shared, site, name, &pair, here.get(name))?,
+            was_before: old.there,
+            is_back: old.here,
             pushed: pair.wished.is_some(),
             lost_here: lost_here.has_lost(kind),
             lost_there: lost_there.has_lost(kind),
@@ -159,31 +160,5 @@ fn from(question: &Question, digest: Digest) -> Origin {
         Some(Intent::Down(Some(target))) if target == digest => Origin::Here,
         _ if question.agreed.is_none() => Origin::There,
         _ => Origin::Here,
-    }
-}
-
-/// Whether what is there is an old content. Asked only where it may decide.
-fn was_before(shared: &Shared, site: &str, name: &[u8], pair: &Pair) -> Result<bool, StoreError> {
-    match pair.there {
-        Some(there) if pair.agreed != Some(there.digest) => {
-            shared.store().was_before(site, name, &there.digest)
-        }
-        _ => Ok(false),
-    }
-}
-
-/// Whether what is here is an old content. Asked only where it goes over another.
-fn is_back(
-    shared: &Shared,
-    site: &str,
-    name: &[u8],
-    pair: &Pair,
-    here: Option<Seen>,
-) -> Result<bool, StoreError> {
-    match (here, pair.there) {
-        (Some(here), Some(there)) if here.digest != there.digest && pair.agreed != Some(here.digest) => {
-            shared.store().was_before(site, name, &here.digest)
-        }
-        _ => Ok(false),
     }
 }

@@ -78,7 +78,32 @@ pub(crate) enum Origin {
     There,
 }
 
+/// Which ends show a content that the pair had before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Old {
+    pub(crate) here: bool,
+    pub(crate) there: bool,
+}
+
 impl Store {
+    /// Which ends of a pair show an old content, where that may decide: there, if it is not what was agreed; here, if that
+    /// would go over another.
+    pub(crate) fn old(
+        &self,
+        site: &str,
+        name: &[u8],
+        pair: &Pair,
+        here: Option<Digest>,
+    ) -> Result<Old, StoreError> {
+        let there = pair.there.map(|there| there.digest);
+        let was_before = |digest: Option<Digest>| match digest.filter(|_| digest != pair.agreed) {
+            Some(digest) => self.was_before(site, name, &digest),
+            None => Ok(false),
+        };
+        let goes_over = here.filter(|_| there.is_some() && there != here);
+        Ok(Old { here: was_before(goes_over)?, there: was_before(there)? })
+    }
+
     /// All pairs of a site, by the name of the main file.
     pub(crate) fn pairs(&self, site: &str) -> Result<BTreeMap<Box<[u8]>, Pair>, StoreError> {
         self.read(|db| {
